@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lrbench_caffe.plots.files import plain, tick_label
+from lrbench_caffe.plots.files import OVER_ALL, plain, tick_label, title_lines
 from lrbench_caffe.plots.style import ACCURACY, TEST
 from lrbench_caffe.records import Spread
 
@@ -35,7 +35,7 @@ def comparison_figure(title: str, pairs: Sequence[Pair]) -> Figure:
     from matplotlib.lines import Line2D
 
     figure = Figure(figsize=(11, 1.8 + 0.36 * len(pairs)), layout="constrained")
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(title_lines(title, OVER_ALL), fontsize=10)
     accuracy, cost = figure.subplots(1, 2, sharey=True, width_ratios=[3, 2])
     for y, pair in enumerate(pairs):
         _draw(accuracy, pair.paper_top1, y - APART, "s", TEST)

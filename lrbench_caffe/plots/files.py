@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import itertools
+import textwrap
 import threading
 import warnings
 from collections.abc import Iterator
@@ -21,6 +23,10 @@ SHOWN_DPI = 80  # in a notebook
 MOST_PIXELS = 2**16 - 1  # along an edge: matplotlib's limit
 T = TypeVar("T")  # a figure; matplotlib is loaded only where something is drawn
 LONGEST_LINE = 150  # characters of a title or an entry; longer ones leave no room for the drawing
+OVER_AXES, OVER_ALL = (
+    70,
+    100,
+)  # characters of a title that fit beside each other over a drawing, or a figure
 # Without the time of writing and random ids, so that equal plots are equal files.
 _METADATA: dict[str, dict[str, Any]] = {
     ".png": {"Software": None},
@@ -133,6 +139,12 @@ def _png(figure: Any) -> bytes:
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=SHOWN_DPI)
     return picture.getvalue()
+
+
+def title_lines(title: str, most: int = OVER_AXES) -> str:
+    """A title, its lines broken where they would run over the ends of what is below."""
+    lines = (textwrap.wrap(plain_label(line), most) or [""] for line in title.split("\n"))
+    return "\n".join(itertools.chain.from_iterable(lines))
 
 
 def plain_label(text: str, most: int = LONGEST_LINE) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from lrbench_caffe.errors import InputError
-from lrbench_caffe.plots.files import plain, tick_label
+from lrbench_caffe.plots.files import OVER_ALL, plain, tick_label, title_lines
 from lrbench_caffe.plots.style import ACCURACY, TEST, TRAIN
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def pareto_figure(
         axes.plot([], [], " ", label=_listed(number, candidate, (cost, utility)))
     if len(others) > LISTED:
         axes.plot([], [], " ", label=f"and {len(others) - LISTED} more, without a number")
-    axes.set_title(title, fontsize=10)
+    axes.set_title(title_lines(title), fontsize=10)
     axes.set_xlabel(cost.heading)
     axes.set_ylabel(utility.heading)
     axes.margins(x=0.08, y=0.08)
@@ -160,7 +160,7 @@ def table_figure(
 
     figure = Figure(figsize=(11, 1.6 + 0.3 * len(ranked)), layout="constrained")
     accuracy, bars = figure.subplots(1, 2, sharey=True, width_ratios=[2, 1])
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(title_lines(title, OVER_ALL), fontsize=10)
     for y, row in enumerate(ranked):
         _draw_row(accuracy, bars, y, row.candidate, (cost, utility))
     accuracy.set_yticks(range(len(ranked)), list(map(tick_label, _labels(ranked))))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from lrbench_caffe.metrics import Measurement
-from lrbench_caffe.plots.files import plain
+from lrbench_caffe.plots.files import OVER_ALL, plain, title_lines
 from lrbench_caffe.plots.style import ACCURACY, TEST, TRAIN, ValueAxis, series
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def range_figure(
         panels.append(("(c) error, enlarged", ValueAxis("error (%)"), _errors(low, high)))
     figure = Figure(figsize=(1 + 4 * len(panels), 4.4), layout="constrained")
     if note:
-        figure.suptitle(note, fontsize=10)
+        figure.suptitle(title_lines(note, OVER_ALL), fontsize=10)
     overall, *enlarged = figure.subplots(1, len(panels))
     for axes, (title, name, points_of) in zip((overall, *enlarged), panels):
         for number, (label, points) in enumerate(curves.items()):
@@ -162,9 +162,8 @@ def steps_figure(
 
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.subplots()
-    axes.set_title(
-        "\n".join(text for text in ("STEP: highest Top-1 over l", note) if text), fontsize=10
-    )
+    title = "\n".join(text for text in ("STEP: highest Top-1 over l", note) if text)
+    axes.set_title(title_lines(title), fontsize=10)
     if points:
         _draw_points(axes, points, "measured", {"color": ACCURACY})
     if paper:
@@ -201,7 +200,7 @@ def updates_figure(
     figure = Figure(figsize=(8, 4.6), layout="constrained")
     accuracy = figure.subplots()
     loss = accuracy.twinx()
-    accuracy.set_title(title, fontsize=10)
+    accuracy.set_title(title_lines(title), fontsize=10)
     for axes, name, label, colour in (
         (accuracy, "top1", "Top-1", ACCURACY),
         (loss, "test_loss", "test loss", TEST),

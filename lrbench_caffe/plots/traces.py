@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lrbench_caffe.plots.files import plain, tick_label
+from lrbench_caffe.plots.files import plain, tick_label, title_lines
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,7 +35,7 @@ def traces_figure(title: str, traces: Sequence[Values], layout: Values) -> Figur
         axes.text(note["x"], note["y"], note["text"], ha="center", va="center", fontsize=8)
     _axis(axes.xaxis, axes.set_xscale, axes.set_xlim, layout["xaxis"])
     _axis(axes.yaxis, axes.set_yscale, axes.set_ylim, layout["yaxis"])
-    axes.set_title(title, fontsize=10)
+    axes.set_title(title_lines(title), fontsize=10)
     axes.grid(alpha=0.3)
     if layout.get("showlegend", True):
         figure.legend(fontsize=8, loc="outside lower center", ncols=2)

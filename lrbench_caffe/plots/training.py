@@ -20,7 +20,7 @@ from lrbench_caffe.metrics import (
     scalar_names,
     value_of,
 )
-from lrbench_caffe.plots.files import plain, plain_label
+from lrbench_caffe.plots.files import plain, plain_label, title_lines
 from lrbench_caffe.plots.style import (
     ACCURACY,
     LR,
@@ -157,7 +157,7 @@ def training_figure(
     heights = [3] * accuracy + [3] + [3] * bool(outputs) + [2]
     figure = Figure(figsize=(8, 8 if len(heights) < 4 else 10), layout="constrained")
     panels = list(figure.subplots(len(heights), 1, sharex=True, height_ratios=heights))
-    panels[0].set_title(title, fontsize=10)
+    panels[0].set_title(title_lines(title), fontsize=10)
     if accuracy:
         _draw_accuracy(panels[0], rated)
         _draw_further_heads(panels[0], first)
@@ -284,7 +284,8 @@ def runs_figure(title: str, runs: Sequence[RunCurves], by: Compared = TOP1_HIGH)
     many = len(runs) > FEW
     figure = Figure(figsize=(14 if many else 9, 8.5), layout="constrained")
     result, loss, lr = figure.subplots(3, 1, sharex=True, height_ratios=[4, 3, 2])
-    result.set_title(title, fontsize=10)  # over the axes, whose middle is not the figure's
+    # Over the axes, whose middle is not the figure's.
+    result.set_title(title_lines(title), fontsize=10)
     length = stretch(max(len(run.iterations) for run in runs))
     shown = sorted(runs, key=lambda run: _badness(run, by)) if many else list(runs)
     for number, run in enumerate(shown):

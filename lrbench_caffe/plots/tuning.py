@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lrbench_caffe.plots.files import plain
+from lrbench_caffe.plots.files import plain, title_lines
 from lrbench_caffe.plots.style import ACCURACY, TEST, TRAIN, ValueAxis, series
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def ramp_figure(
     axes.set_xscale("log")
     begin, bottom = float(mean[1][0]), float(mean[1].min())
     axes.set_ylim(bottom - 0.1 * abs(begin - bottom), begin + 0.5 * abs(begin - bottom))
-    axes.set_title(title, fontsize=10)
+    axes.set_title(title_lines(title), fontsize=10)
     axes.set_xlabel("learning rate")
     axes.set_ylabel("training loss")
     axes.grid(alpha=0.3)
@@ -89,7 +89,7 @@ def tuning_figure(
     if limits:
         axes.set_ylim(*limits)
     axes.set_xlabel("iteration")
-    axes.set_title(title, fontsize=10)
+    axes.set_title(title_lines(title), fontsize=10)
     axes.grid(alpha=0.3)
     figure.legend(fontsize=8, loc="outside lower center")
     return plain(figure)

@@ -244,6 +244,18 @@ def test_of_many_runs_the_best_have_colours_and_all_are_named_beside_the_picture
     assert legend.get_window_extent().x0 > right
 
 
+@pytest.mark.parametrize("number", [2, 8])
+def test_a_long_title_stays_over_the_drawing(number):
+    title = "digits / a net " + 12 * "with a long name "
+    runs = [curves(n, 0.01, [1.0] * 101) for n in range(number)]
+    runs = [replace(run, label=f"{run.label} {90 * 'x'}") for run in runs]
+    axes = runs_figure(title, runs).axes[0]
+    axes.figure.draw_without_rendering()
+    shown, drawing = axes.title.get_window_extent(), axes.get_window_extent()
+    assert drawing.x0 - 20 < shown.x0 and shown.x1 < drawing.x1 + 20
+    assert axes.get_title().replace("\n", " ") == f"{title[:149]}…"  # as all titles
+
+
 @pytest.fixture
 def drawn(monkeypatch):
     """The figures that are drawn, in the place of their files."""
