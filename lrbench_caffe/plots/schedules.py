@@ -9,7 +9,7 @@ import numpy as np
 
 from lrbench_caffe.lr import Composition, FunctionPolicy, Policy
 from lrbench_caffe.plots.files import plain
-from lrbench_caffe.plots.style import LR, series
+from lrbench_caffe.plots.style import LR, MAX_POINTS, series
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 USUAL_LENGTH = 10_000  # iterations; where a policy itself says nothing of a length
 LONGEST = 10_000_000  # iterations that may be asked for
 CYCLES = 3
+FIRST, OTHERS = 500, 500  # iterations of a stretch whose LRs decide which of them are drawn
+GOLDEN = (5**0.5 - 1) / 2
 
 
 def natural_length(policies: Sequence[Policy]) -> int:
@@ -56,8 +58,8 @@ def schedule_figure(policies: Sequence[Policy], max_iter: int, *, log: bool = Fa
 
     figure = Figure(figsize=(8, 3.5 + 0.15 * len(policies)), layout="constrained")
     axes = figure.subplots()
-    t = _iterations(max_iter)
     for number, policy in enumerate(policies):
+        t = shown_iterations(policy, max_iter, MAX_POINTS, log=log)
         # What a plateau decides is not known before the training.
         unknown = " (before its plateau)" if policy.pending else ""
         axes.plot(t, policy(t), linewidth=1, label=f"{policy:.6g}{unknown}", **series(number))
@@ -72,12 +74,35 @@ def schedule_figure(policies: Sequence[Policy], max_iter: int, *, log: bool = Fa
     return plain(figure)
 
 
-def _iterations(max_iter: int) -> np.ndarray:
-    return (
-        np.arange(max_iter)
-        if max_iter <= 100_000
-        else np.linspace(0, max_iter - 1, 100_000).astype(int)
-    )
+def shown_iterations(
+    policy: Policy, max_iter: int, points: int, *, log: bool = False
+) -> np.ndarray:
+    """The iterations by which a line of about so many points, at most, shows what a policy does.
+
+    These are all of them or, of each stretch, that with the lowest and that with the highest LR. Those
+    at equal distances could all be at the same place of a cycle. Of a long stretch the first
+    iterations are looked at, where a cycle that becomes lower is highest, and some of the others.
+
+    Args:
+        max_iter: of iterations 0 to max_iter - 1.
+        log: whether the LR has a log axis, which has no place for 0.
+    """
+    if max_iter <= points:
+        return np.arange(max_iter)
+    step = -(-max_iter // (points // 2))
+    looked_at = np.union1d(np.arange(min(step, FIRST)), spread_out(step, OTHERS))
+    t = np.minimum(np.arange(0, max_iter, step)[:, None] + looked_at, max_iter - 1)
+    lrs = policy(t)
+    lows = np.where(lrs > 0, lrs, np.inf) if log else lrs
+    rows = np.arange(len(t))
+    return np.unique([0, *t[rows, lows.argmin(1)], *t[rows, lrs.argmax(1)], max_iter - 1])
+
+
+def spread_out(length: int, most: int) -> np.ndarray:
+    """At most so many of the iterations 0 to length - 1: all, or some that are in step with no cycle."""
+    if length <= most:
+        return np.arange(length)
+    return np.unique((np.arange(most) * GOLDEN % 1 * length).astype(np.int64))
 
 
 def function_sheet(policies: Sequence[Policy], max_iter: int, columns: int = 4) -> Figure:

@@ -10,19 +10,18 @@ from functools import lru_cache
 from itertools import chain
 from typing import Any
 
-import numpy as np
-
 from lrbench_caffe.knowledge.criteria import Criterion
 from lrbench_caffe.knowledge.ranking import RankingEntry, pareto_front
 from lrbench_caffe.knowledge.selection import Selection
 from lrbench_caffe.lr import Policy, parse
 from lrbench_caffe.metrics import Measurement, of_first_net, value_of
 from lrbench_caffe.plaintext import shortened
+from lrbench_caffe.plots.schedules import shown_iterations
 from lrbench_caffe.plots.style import SERIES
 from lrbench_caffe.plots.training import TOP1_HIGH, Compared
 from lrbench_caffe.records import PolicySummary, RunRecord
 
-POINTS = 1000  # of a schedule
+POINTS = 1000  # of a schedule, about
 SCHEDULE_POINTS = 500  # where eight of them are on a page with much else
 DIGITS = 5  # of a number in a picture: more cannot be seen
 MOST_DOTS = 300  # policies in a Pareto picture: the front, and those that are ranked first
@@ -48,25 +47,23 @@ def _line(number: int) -> dict[str, Any]:
 def policies_chart(
     policies: Sequence[Policy], max_iter: int, points: int = POINTS, *, log: bool = False
 ) -> Chart:
-    """The LR of policies over the iterations of a training, at equal distances."""
+    """The LR of policies over the iterations of a training (see ``shown_iterations``)."""
     return _schedules(tuple(map(str, policies)), max_iter, points, log)
 
 
 @lru_cache(maxsize=256)
 def _schedules(texts: tuple[str, ...], max_iter: int, points: int, log: bool) -> Chart:
     policies = [parse(text, strict=False).bind(max_iter) for text in texts]
-    step = -(-max_iter // points)
-    t = np.arange(0, max_iter, step)
+    shown = [shown_iterations(policy, max_iter, points, log=log) for policy in policies]
     traces = [
         {
-            "x0": 0,
-            "dx": step,
-            "y": short(np.broadcast_to(policy(t), t.shape).tolist()),
+            "x": t.tolist(),
+            "y": short(policy(t).tolist()),
             "name": plain(f"{policy:.6g}"),
             "mode": "lines",
             "line": _line(number),
         }
-        for number, policy in enumerate(policies)
+        for number, (policy, t) in enumerate(zip(policies, shown))
     ]
     scale = {"type": "log"} if log else {}
     return chart("schedules", traces, xaxis={"title": "iteration"}, yaxis={"title": "LR", **scale})

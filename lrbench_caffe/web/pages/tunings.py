@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from lrbench_caffe.lr import PolicyError
 from lrbench_caffe.plots import traces_figure
+from lrbench_caffe.plots.schedules import spread_out
 from lrbench_caffe.tuning.importance import (
     LEAST,
     ComparedTraining,
@@ -40,7 +41,7 @@ from lrbench_caffe.web.tunings import FoundStudy, StudyFolders, StudyTraining
 
 router = APIRouter(dependencies=[READ])
 ALL = "all"  # functions: compared by what their LRs have in common
-SAMPLES = 1000  # iterations of a schedule by which it is described
+SAMPLES = 1000  # iterations of a schedule by which it is described, beside the last
 TITLES = {
     "cost": "best so far over cost",
     "curves": "learning curves",
@@ -187,8 +188,9 @@ def _described(training: StudyTraining) -> dict[str, float]:
     """What the LRs of all functions have in common."""
     assert training.parsed is not None
     length = max(1, training.max_iter)
+    t = np.union1d(spread_out(length, SAMPLES), [length - 1])
     try:
-        lr = training.parsed.bind(length)(np.arange(0, length, max(1, length // SAMPLES)))
+        lr = training.parsed.bind(length)(t)
     except (PolicyError, OverflowError, ValueError):
         return {}
     values = np.atleast_1d(np.asarray(lr, dtype=float))
