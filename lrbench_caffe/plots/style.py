@@ -23,9 +23,17 @@ def series(number: int) -> dict[str, Any]:
 
 
 def thin(t: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """At most about ``MAX_POINTS`` of the points of a line."""
-    step = max(1, len(t) // MAX_POINTS)
-    return t[::step], values[::step]
+    """At most about ``MAX_POINTS`` of the points of a line: the lowest and the highest of each stretch.
+
+    Those at equal distances could all be at the same place of a cycle.
+    """
+    if len(t) <= MAX_POINTS:
+        return t, values
+    length = -(-len(t) // (MAX_POINTS // 2))
+    usable = len(t) // length * length
+    begins, rows = np.arange(0, usable, length), values[:usable].reshape(-1, length)
+    shown = np.unique([*(begins + rows.argmin(1)), *(begins + rows.argmax(1)), len(t) - 1])
+    return t[shown], values[shown]
 
 
 def stretch(iterations: int) -> int:

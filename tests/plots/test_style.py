@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from lrbench_caffe.lr import parse
 from lrbench_caffe.plots.schedules import schedule_figure
-from lrbench_caffe.plots.style import ValueAxis, needs_log, smooth
+from lrbench_caffe.plots.style import ValueAxis, needs_log, smooth, thin
 from lrbench_caffe.plots.training import RunCurves, runs_figure
 
 
@@ -45,6 +45,16 @@ def test_a_log_axis_over_decades_has_a_label_at_each_and_a_short_one_between_the
 )
 def test_a_training_that_diverged_soon_needs_a_log_axis_too(losses, log):
     assert needs_log(np.array(losses)) == log
+
+
+def test_few_points_of_a_line_are_the_ends_of_its_stretches():
+    t = np.arange(20_000)
+    lrs = np.where(t % 5 == 3, 0.06, 0.01)  # no fifth iteration from the first has the highest LR
+    at, shown = thin(t, lrs)
+    # 2,000 stretches of 10 iterations, and the last one.
+    assert len(at) == 4001 and at[-1] == 19_999
+    assert (shown == 0.06).sum() == 2000 and (lrs[at] == shown).all()
+    assert [len(line) for line in thin(t[:4000], lrs[:4000])] == [4000, 4000]
 
 
 @pytest.mark.parametrize(
