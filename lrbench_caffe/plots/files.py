@@ -131,7 +131,7 @@ def _dot_single_points(figure: Any) -> None:
     import numpy as np
 
     for line in (line for axes in figure.axes for line in axes.lines):
-        if np.isfinite(line.get_ydata()).sum() == 1 and line.get_marker() in ("None", ""):
+        if np.isfinite(line.get_ydata(orig=False)).sum() == 1 and line.get_marker() in ("None", ""):
             line.set_marker(".")
 
 
