@@ -259,11 +259,21 @@ def _over(record: RunRecord, test: Measurement, x: str) -> float | None:
 def moving_mean(values: Sequence[float], length: int) -> list[float]:
     """The mean of each value and those before it, at most ``length`` of them.
 
-    >>> moving_mean([1.0, 3.0, 5.0], 2)
-    [1.0, 2.0, 4.0]
+    What is not a finite number stays so, and is not counted.
+
+    >>> moving_mean([1.0, 3.0, math.inf, 5.0], 3)
+    [1.0, 2.0, inf, 4.0]
     """
     windows = (values[max(0, end - length) : end] for end in range(1, len(values) + 1))
-    return [math.fsum(window) / len(window) for window in windows]
+    return [_finite_mean(window) for window in windows]
+
+
+def _finite_mean(window: Sequence[float]) -> float:
+    """The mean of the finite values, or the last value where that is none of them."""
+    if not math.isfinite(window[-1]):
+        return window[-1]
+    finite = [value for value in window if math.isfinite(value)]
+    return math.fsum(finite) / len(finite)
 
 
 def plain(text: str) -> str:

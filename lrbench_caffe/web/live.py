@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from lrbench_caffe.files import open_own
-from lrbench_caffe.metrics import Measurement
+from lrbench_caffe.metrics import TEST_LOSS, TOP1, Measurement, of_first_net
 from lrbench_caffe.plaintext import visible
 from lrbench_caffe.runs.directory import RunDirectory
 from lrbench_caffe.runs.layout import ITERATIONS, LATEST, MARKS, MEASUREMENTS, RUN, page_key
@@ -61,6 +61,22 @@ class LiveRun:
     loss: float | None
     changed: float
     uid: str | None = None
+
+    @property
+    def result(self) -> str:
+        """The last test for people (see ``result_text``)."""
+        return result_text(self.top1, self.loss)
+
+
+def result_text(top1: float | None, loss: float | None) -> str:
+    """A test for people by its Top-1 or, for a net without one, its loss; "-" where it has neither.
+
+    >>> result_text(98.2, 0.1), result_text(None, float("inf")), result_text(None, None)
+    ('98.20 %', 'loss inf', '-')
+    """
+    if top1 is not None:
+        return TOP1.text(top1)
+    return "-" if loss is None else f"loss {TEST_LOSS.text(loss)}"
 
 
 class LiveFolders:
@@ -146,7 +162,7 @@ def _described(
         policy=visible(str(settings.get("policy", ""))),
         task=visible(str(settings.get("task", ""))),
         status=status_of(settings, running),
-        iteration=int(row[0]) + 1 if row else 0,
+        iteration=_done(row) if row else 0,
         max_iter=int(settings.get("max_iter") or 0),
         top1=test.top1 if test else None,
         loss=test.test_loss if test else None,
@@ -209,6 +225,7 @@ class News:
         again: whether they were written anew, so that what a page has is not valid.
         losses: rows of iteration, LR and training loss, thinned.
         tests: the measurements.
+        iteration: how far it is by the last of them, None without new rows.
         place: where the next look begins.
         more: whether there is more already.
     """
@@ -216,26 +233,39 @@ class News:
     again: bool = False
     losses: list[tuple[float, ...]] = field(default_factory=list)
     tests: list[Measurement] = field(default_factory=list)
+    iteration: int | None = None
     place: Place = field(default_factory=Place)
     more: bool = False
 
     def __bool__(self) -> bool:
         return self.again or bool(self.losses) or bool(self.tests)
 
+    @property
+    def last_test(self) -> Measurement | None:
+        """The last test of the first test net, None without a new one."""
+        return next(reversed(of_first_net(self.tests)), None)
+
 
 def news(path: Path, place: Place) -> News:
     """What was added to a run's files since a place."""
     number, size, _ = state(path / ITERATIONS)
-    again = place.file not in (0, number) or place.losses > size
-    again = again or place.tests > state(path / MEASUREMENTS)[1]
+    size_of_tests = state(path / MEASUREMENTS)[1]
+    again = place.file not in (0, number) or place.losses > size or place.tests > size_of_tests
     begin = Place() if again else place
     lines, losses = _added(path / ITERATIONS, begin.losses)
     rows = [row for row in map(losses_in, lines) if row is not None]
     found, tests = _added(path / MEASUREMENTS, begin.tests)
     end = Place(number, losses, tests)
-    more = losses - begin.losses >= PIECE or tests - begin.tests >= PIECE
+    # A line that is being written is no reason to look at once: nothing of it was read.
+    more = begin.losses < losses < size or begin.tests < tests < size_of_tests
     measured = [test for test in map(measurement_in, found) if test is not None]
-    return News(again, thinned(rows), measured, end, more)
+    done = _done(rows[-1]) if rows else None
+    return News(again, thinned(rows), measured, done, end, more)
+
+
+def _done(row: tuple[float, ...]) -> int:
+    """How many iterations are done by a row of losses."""
+    return int(row[0]) + 1
 
 
 def _added(path: Path, begin: int) -> tuple[list[str], int]:

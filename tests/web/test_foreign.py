@@ -240,6 +240,33 @@ def test_the_list_has_the_last_test_of_the_first_test_net(site, runs):
     assert one["top1"] == 82.2
 
 
+def test_a_page_of_a_net_that_does_not_classify_has_its_last_loss(site, runs):
+    """The page before the first event, and the events."""
+    tests = [at(10, None, test_loss=1.5), at(20, None, test_loss=1.0393061876)]
+    rows = [json.dumps(dataclasses.asdict(m)) + "\n" for m in tests]
+    (runs / "one/measurements.jsonl").write_text("".join(rows))
+    (one,) = [run for run in site.get("/live.json").json if run["name"] == "one"]
+    path = f"/live/{one['key']}"
+    assert 'the last test: <span id="last">loss 1.0393</span>' in site.get(path).text
+    first = json.loads(site.get(f"{path}/events").text.partition("data: ")[2].partition("\n")[0])
+    assert (first["result"], first["iteration"]) == ("loss 1.0393", 10)
+
+
+def test_what_is_new_of_a_long_run_says_how_far_it_is_and_whether_there_is_more(tmp_path):
+    write_training(tmp_path, "x", "FIX(k0=1)", [(1, 50.0)])
+    run = tmp_path / "trainings/x"
+    rows = "".join(f"{i},0.01,{1.5:.12f}\n" for i in range(70_000))
+    (run / "iterations.csv").write_text("iteration,lr,loss\n" + rows + "70000,0.0")
+    place, done, more = Place(), [], True
+    while more:  # it ends, though the last line is never complete
+        found = news(run, place)
+        assert len(found.losses) <= 1000
+        done.append(found.iteration)
+        place, more = found.place, found.more
+    # A megabyte, and a rest; then nothing. The last row of a thinned event is a mean.
+    assert len(done) == 3 and 0 < done[0] < done[1] == 70_000 and done[2] is None
+
+
 # -- trainings that ended without a word -----------------------------------------------------------
 
 

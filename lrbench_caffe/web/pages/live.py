@@ -18,7 +18,15 @@ from lrbench_caffe.errors import LRBenchError
 from lrbench_caffe.runs.rows import finite
 from lrbench_caffe.web.api import READ, platform
 from lrbench_caffe.web.errors import Refused
-from lrbench_caffe.web.live import LiveFolders, LiveRun, News, Place, news, shown_of
+from lrbench_caffe.web.live import (
+    LiveFolders,
+    LiveRun,
+    News,
+    Place,
+    news,
+    result_text,
+    shown_of,
+)
 from lrbench_caffe.web.rendering import page
 from lrbench_caffe.web.security import needs
 
@@ -109,11 +117,14 @@ async def _may_read(request: Request) -> bool:
 
 
 def _event(found: News, status: str) -> str:
+    last = found.last_test
     data = {
         "again": found.again,
         "status": status,
+        "iteration": found.iteration,
+        "result": None if last is None else result_text(last.top1, last.test_loss),
         "losses": found.losses,
-        "tests": [asdict(m) for m in found.tests if m.net == 0],
+        "tests": [asdict(m) for m in found.tests if m.of_first_net],
     }
     return f"id: {found.place}\ndata: {json.dumps(_finite(data))}\n\n"
 

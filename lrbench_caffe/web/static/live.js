@@ -23,13 +23,21 @@ function show(row, run) {
   row.querySelector(".loss").textContent = run.loss === null ? "-" : run.loss.toFixed(4);
 }
 
-// The mean of each value and those before it, at most so many of them.
+// The mean of each value and those before it, at most so many of them. What is no number is null, and not counted.
 function movingMean(values, length) {
-  let sum = 0;
+  let sum = 0, count = 0;
+  const add = (value, sign) => { if (value !== null) { sum += sign * value; count += sign; } };
   return length === 1 ? values : values.map((value, i) => {
-    sum += value - (i >= length ? values[i - length] : 0);
-    return sum / Math.min(i + 1, length);
+    add(value, 1);
+    if (i >= length) add(values[i - length], -1);
+    return value === null ? null : sum / count;
   });
+}
+
+// The panels of a net: one that does not classify has no Top-1 in any test, and leaves its room to the others.
+function panelsOf(top1) {
+  if (!top1.length || top1.some(value => value !== null)) return {};
+  return {yaxis: {visible: false}, yaxis2: {domain: [0.4, 1]}, yaxis3: {domain: [0, 0.33]}};
 }
 
 const followed = document.querySelector("figure.live");
@@ -72,10 +80,16 @@ function follow(figure) {
       due = false;
       const type = name => ({type: log(name) ? "log" : "linear"});
       const title = log("error") ? "error, 100 - Top-1 (%)" : "Top-1 (%)";
-      const layout = layoutOf("curves", {yaxis: {title, ...type("error")}, yaxis2: {title: "loss", ...type("loss")}, yaxis3: {title: "LR", ...type("lr")}});
+      const panels = panelsOf(traces.top1.y);
+      const layout = layoutOf("curves", {
+        yaxis: {title, ...type("error"), ...panels.yaxis},
+        yaxis2: {title: "loss", ...type("loss"), ...panels.yaxis2},
+        yaxis3: {title: "LR", ...type("lr"), ...panels.yaxis3},
+      });
       layout.datarevision = Date.now();
       layout.uirevision = ["error", "loss", "lr"].map(log).join(); // a zoom stays
-      const drawn = shown();
+      const drawn = panels.yaxis ? shown().slice(1) : shown();
+      form.elements.log[0].parentElement.hidden = Boolean(panels.yaxis); // of the error
       makeRoom(place, drawn, layout);
       Plotly.react(place, dotted(drawn), layout, {responsive: true, displaylogo: false});
     });
@@ -96,13 +110,11 @@ function follow(figure) {
     for (const test of found.tests) {
       traces.test.x.push(test.iteration); traces.test.y.push(test.test_loss);
       traces.top1.x.push(test.iteration); traces.top1.y.push(test.top1);
-      document.getElementById("last").textContent =
-        test.top1 === null ? `loss ${test.test_loss}` : `${test.top1.toFixed(2)} %`;
     }
-    const last = traces.train.x.at(-1);
-    if (last !== undefined) {
-      document.getElementById("progress").value = last + 1;
-      document.getElementById("iteration").textContent = Math.round(last + 1);
+    if (found.result !== null) document.getElementById("last").textContent = found.result;
+    if (found.iteration !== null) {
+      document.getElementById("progress").value = found.iteration;
+      document.getElementById("iteration").textContent = found.iteration;
     }
     document.getElementById("status").textContent = found.status;
     draw();
