@@ -93,7 +93,7 @@ def output(
     found = direction(name, pairs)
     if found is None:
         raise ParameterError(
-            "{" + parameter + "}: {0}: is more of it better, or less? allowed: {higher}", name
+            "{" + parameter + "}: {0}: is more of it better, or less? {higher} says so", name
         )
     return Criterion(name, name, "output", found, 4, guessed=True)
 

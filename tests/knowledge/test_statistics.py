@@ -283,7 +283,7 @@ def test_nobody_guesses_which_way_an_unknown_output_is_better(regression):
     odd = {"y": 0.5, "vector": 0.1, "vector[1]": 0.9}
     regression.put(training("0.08", 1, None, loss=0.9, task=REGRESSION, outputs=odd))
     said = regression.rank("--by", "y", task="faces", code=2)
-    assert said == "error: --by: y: is more of it better, or less? allowed: --higher or --lower\n"
+    assert said == "error: --by: y: is more of it better, or less? --higher or --lower says so\n"
     assert "--weights: y: is more" in regression.rank("--weights", "y=1", task="faces", code=2)
     rows = regression.ranked("--by", "y", "--lower", task="faces")
     assert (rows[0]["policy"], rows[1]["y"]) == ("FIX(k0=0.08)", None)

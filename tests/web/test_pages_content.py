@@ -338,6 +338,16 @@ def test_a_run_with_two_test_nets_counts_by_the_first(serve, database):
     assert (row["best Top-1 (%)"], row["at"], row["last Top-1 (%)"]) == ("83.20", "100", "82.20")
 
 
+def test_the_test_before_the_first_update_counts_on_all_pages(serve, database):
+    """As it does for ``train`` and in the database's results."""
+    database.put(run("worse", measurements=[at(0, 83.25), at(100, 71.5)]))
+    visitor = Client(serve())
+    metrics, _ = tables(visitor.get("/runs/worse").text)[:2]
+    assert metrics[0]["best, at 0"] == "83.25"
+    (row,) = tables(visitor.get("/compare?uid=worse").text)[0]
+    assert (row["best Top-1 (%)"], row["at"]) == ("83.25", "0")
+
+
 def test_runs_of_a_net_that_does_not_classify_show_its_outputs(serve, database):
     none = {"top1": None, "top5": None, "ac": None, "cd": None, "cdac": None, "ld": None}
     dataset = dataclasses.replace(DATASET, name="faces", digest="f1", classes=None)
@@ -367,7 +377,14 @@ def test_runs_of_a_net_that_does_not_classify_show_its_outputs(serve, database):
     assert (curves["traces"][0]["y"], curves["layout"]["yaxis"]) == ([0.0, 0.875], {"title": "iou"})
     by_loss = tables(visitor.get("/compare?uid=a&uid=b&by=l2").text)[0]
     assert [(r["best l2"], r["at"]) for r in by_loss] == [("0.5", "300"), ("0.25", "300")]
-    assert visitor.get("/compare?uid=a&by=y").status == 400
+    for asked, message in (("by=y", "by: y: is more of it better"), ("by=speed", "by: unknown")):
+        refused = visitor.get(
+            f"/compare?uid=a&{asked}"
+        )  # the form stays, so that it can be put right
+        assert refused.status == 400 and message in text(refused.text)
+        assert '<select name="higher">' in refused.text and "<table" not in refused.text
+    assert '<input type="hidden" name="uid" value="a">' in refused.text
+    assert visitor.get("/compare?uid=a&by=y&higher=false").status == 200
     assert visitor.get("/compare.png?uid=a&by=speed").status == 400
     assert visitor.get("/compare.png?uid=a&uid=b&by=l2").status == 200
     task = task_of(visitor, "faces")

@@ -12,6 +12,7 @@ from starlette.responses import RedirectResponse, Response
 
 from lrbench_caffe import plots
 from lrbench_caffe.database.platform import AccessToken
+from lrbench_caffe.errors import InputError
 from lrbench_caffe.metrics import Measurement, of_first_net
 from lrbench_caffe.plots.curves import compared
 from lrbench_caffe.plots.training import Compared
@@ -103,16 +104,22 @@ class CurvesQuery(AskedFor):
 @router.get("/compare")
 def compare(request: Request, query: Annotated[CurvesQuery, Query()]) -> Response:
     records = _chosen(request, query)
-    by = compared(records, query.by, query.higher)
-    values = {
+    values: dict[str, Any] = {
         "title": "1 run" if len(records) == 1 else f"{len(records)} runs side by side",
-        "by": by,
-        "rows": [(r, _best(r, by), _last(r)) for r in records],
-        "policies": list(dict.fromkeys(r.policy.text for r in records)),
-        "longest": max(r.max_iter for r in records),
         "query": query,
-        "curves": runs_chart(records, query.axes, by),
     }
+    try:
+        by = compared(records, query.by, query.higher)
+    except InputError as error:  # the form stays, so that it can be put right
+        values.update(by=compared(records), problem=str(error))
+        return page(request, "compare.html", values, 400)
+    values.update(
+        by=by,
+        rows=[(r, _best(r, by), _last(r)) for r in records],
+        policies=list(dict.fromkeys(r.policy.text for r in records)),
+        longest=max(r.max_iter for r in records),
+        curves=runs_chart(records, query.axes, by),
+    )
     return page(request, "compare.html", values)
 
 
@@ -135,9 +142,8 @@ def _chosen(request: Request, query: CurvesQuery) -> list[RunRecord]:
 
 
 def _best(record: RunRecord, by: Compared) -> tuple[int, float] | None:
-    """Iteration and value of a run's first best test after an update."""
-    trained = [m for m in of_first_net(record.measurements) if m.iteration > 0]
-    return by.best(by.tests(trained))
+    """Iteration and value of a run's first best test."""
+    return by.best(by.tests(of_first_net(record.measurements)))
 
 
 def _last(record: RunRecord) -> Measurement | None:
