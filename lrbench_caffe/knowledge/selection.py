@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -236,6 +236,22 @@ def select_ranked(
     return selected
 
 
+def best_of_task(database: Results, task: Task) -> PolicySummary | None:
+    """The task's best policy from scratch; where there is none, from the first other start that has one.
+
+    By Top-1 or, where no run of the start has one, by test loss.
+    """
+    first = None
+    for start in _in_order(database.starts(_id(task))):
+        for order in ("top1", "test_loss"):
+            found = database.summaries(_id(task), start=start, order_by=order, limit=1)
+            top = next(iter(found), None)
+            if top and getattr(top, order):
+                return top
+            first = first or top
+    return first
+
+
 def nothing_found(query: Query, tasks: list[Task]) -> InputError:
     """The error where a task has no result that fits."""
     what = "a Top-1" if classifies(tasks[0]) else "a test"
@@ -383,7 +399,12 @@ def _starts(query: Query, database: Results, tasks: list[Task]) -> list[Start]:
         for start in database.starts(_id(task))
     }
     fitting = [start for start in starts if start.kind in kinds]
-    return sorted(fitting, key=lambda start: (STARTS.index(start.kind), str(start)))
+    return _in_order(fitting)
+
+
+def _in_order(starts: Iterable[Start]) -> list[Start]:
+    """Starts, from scratch first, unknown ones last."""
+    return sorted(starts, key=lambda start: (STARTS.index(start.kind), str(start)))
 
 
 def _group(

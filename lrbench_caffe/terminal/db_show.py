@@ -44,7 +44,8 @@ def tasks_flags(p: cli.Parser) -> None:
 def print_tasks(args: argparse.Namespace, database: Database) -> None:
     from dataclasses import asdict
 
-    from lrbench_caffe.terminal.run_tables import best_of_task, task_layout, task_rows
+    from lrbench_caffe.knowledge.selection import best_of_task
+    from lrbench_caffe.terminal.run_tables import task_layout, task_rows
 
     tasks = database.tasks()
     if args.json:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from lrbench_caffe.metrics import TEST_LOSS, TOP1, best, of_first_net
 from lrbench_caffe.records import (
-    STARTS,
     UNKNOWN_START,
     PolicySummary,
     RunRecord,
@@ -18,35 +16,12 @@ from lrbench_caffe.records import (
 from lrbench_caffe.tabular import Rows, form, number
 from lrbench_caffe.terminal.tables import Layout
 
-if TYPE_CHECKING:
-    from lrbench_caffe.database.store import Database
-
 SHORT_UID = 12  # characters of a uid that a table shows; any unique beginning names the run
 
 
 def moment(seconds: float | None) -> str:
     """Local time of seconds since 1970."""
     return "-" if seconds is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
-
-
-def best_of_task(database: Database, task: Task) -> PolicySummary | None:
-    """The task's best policy from scratch; where there is none, from the first other start that has one.
-
-    By Top-1 or, where no run of the start has one, by test loss.
-    """
-    assert task.id is not None
-    first = None
-    for start in sorted(
-        database.starts(task.id), key=lambda start: (STARTS.index(start.kind), str(start))
-    ):
-        for order in ("top1", "test_loss"):
-            top = next(
-                iter(database.summaries(task.id, start=start, order_by=order, limit=1)), None
-            )
-            if top and getattr(top, order):
-                return top
-            first = first or top
-    return first
 
 
 def start_labels(starts: Iterable[Start]) -> dict[Start, str]:

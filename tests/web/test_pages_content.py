@@ -14,6 +14,7 @@ import pytest
 
 from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.paper.tables import paper_rows, paper_solver, paper_task
+from lrbench_caffe.records import Start
 from lrbench_caffe.tuning.trainings import RANGE_TEST, SEARCH
 from lrbench_caffe.web.study_charts import range_chart
 from lrbench_caffe.web.tunings import StudyFolders
@@ -137,6 +138,19 @@ def test_tasks_are_chosen_by_data_set_network_and_framework(visitor):
     assert titles("dataset=cifar10&network=LeNet_MNIST") == titles("framework=Torch") == []
     page = visitor.get("/?dataset=cifar10").text
     assert "<option selected>cifar10</option>" in page and "<option>mnist</option>" in page
+
+
+def test_a_fine_tuned_policy_is_the_best_of_a_task_only_where_none_is_from_scratch(serve, database):
+    weights = Start("weights", "d" * 32, 3, 4, name="base.caffemodel")
+    tuned = run("tuned", policy=policy("FIX(k0=0.5)"), start=weights, measurements=[at(100, 99.5)])
+    database.put(tuned)
+    visitor, page = Client(serve()), f"/?dataset={DATASET.name}"
+    (row,) = tables(visitor.get(page).text)[0]
+    words = "FIX(k0=0.5), from weights base.caffemodel, 3 of 4 layers filled"
+    assert (row["best policy"], row["result"]) == (words, "99.50 %")
+    database.put(run("own", policy=policy("FIX(k0=0.25)"), measurements=[at(100, 90.25)]))
+    (row,) = tables(visitor.get(page).text)[0]
+    assert (row["best policy"], row["result"]) == ("FIX(k0=0.25)", "90.25 %")
 
 
 @pytest.mark.ci

@@ -13,10 +13,10 @@ from lrbench_caffe import plots
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.knowledge.criteria import CRITERIA, Criterion
 from lrbench_caffe.knowledge.exporting import ranking_rows
-from lrbench_caffe.knowledge.selection import Selection
+from lrbench_caffe.knowledge.selection import Selection, best_of_task
 from lrbench_caffe.knowledge.utility import classifies
 from lrbench_caffe.lr import functions
-from lrbench_caffe.records import SOURCES, STARTS, Task
+from lrbench_caffe.records import SOURCES, STARTS
 from lrbench_caffe.tabular import csv_text, json_text
 from lrbench_caffe.web.api import (
     LONGEST,
@@ -58,7 +58,7 @@ def tasks(
         {
             "task": task,
             "runs": counts.get(task.id or 0, 0),
-            "best": next(iter(_best(request, task)), None),
+            "best": best_of_task(database(request), task),
         }
         for task in known
         if matches(task, q)
@@ -70,11 +70,6 @@ def tasks(
     }
     values = {"title": "Tasks", "rows": rows, "q": q or "", "chosen": chosen, "names": names}
     return page(request, "tasks.html", values)
-
-
-def _best(request: Request, task: Task) -> Any:
-    order = "top1" if classifies(task) else "test_loss"
-    return database(request).summaries(task.id or 0, order_by=order, limit=1)
 
 
 def task_query(request: Request, query: Annotated[RankingQuery, Query()]) -> RankingQuery:
