@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lrbench_caffe.errors import TrainingError, named
+from lrbench_caffe.errors import TrainingError
 from lrbench_caffe.files import replace_own
 from lrbench_caffe.prototxt.messages import to_bytes
 from lrbench_caffe.prototxt.solver import Solver
@@ -134,7 +134,7 @@ def read(passes: Sequence[Pass], iterations: int) -> GoodRange:
     if fall <= NOISE * _noise(passes, losses, iterations):
         raise TrainingError(
             "the loss of the range test did not fall at any LR by more than its noise: it shows no range; "
-            f"more {named('iterations')} or {named('passes')} may show one"
+            "more iterations or passes may show one"
         )
     begin = int(np.argmax(losses <= losses[0] - BEGIN * fall))
     high = min(float(lrs[bottom]), MARGIN * _limit(passes, lrs, losses, bottom))

@@ -300,6 +300,7 @@ def find_range(request: RangeRequest, watch: TuningObserver, progress: Progress)
 
     Raises:
         InputError: the solver or a parameter is wrong, or the directory holds another study.
+        TrainingError: it shows no range; range.json says why.
     """
     if not request.no_database:
         resolve_url(request.database)
@@ -324,7 +325,11 @@ def find_range(request: RangeRequest, watch: TuningObserver, progress: Progress)
         if kept is not None:
             study.say_what_is_there()
         find = climb if request.form == "ladder" else rise
-        test = find(request, study, solver, wanted.task.title)
+        try:
+            test = find(request, study, solver, wanted.task.title)
+        except TrainingError as error:
+            _keep(request, study, failure=str(error))
+            raise
     study.say_if_finished_before()
     if not request.no_database:
         bring_in_the_rest(request.database, where, watch.say, watch.warn)
@@ -415,35 +420,43 @@ def _with_range(
     proposed = candidates(good, plan.functions, max_iter=max_iter, epoch=plan.epoch)
     first = {candidate.policy.function: candidate.policy for candidate in reversed(proposed)}
     policies = {name: first[name] for name in plan.functions}
-    ends = {"low": good.low, "high": good.high, "best": good.best}
-    file = _keep(request, study, ends, rule, policies)
+    file = _keep(request, study, good=good, rule=rule, policies=policies)
     return RangeTest(study, good, rule, policies, file, picture, figure, ladder)
 
 
 def _without_range(request: RangeRequest, study: Study, ladder: Ladder | None) -> RangeTest:
     """Each LR that was lost may be an end of the range, the best one, or bad between good ones."""
-    file = _keep(request, study, dict.fromkeys(("low", "high", "best")), None, {})
+    file = _keep(request, study)
     return RangeTest(study, None, "", {}, file, None, None, ladder)
 
 
 def _keep(
     request: RangeRequest,
     study: Study,
-    ends: Mapping[str, float | None],
-    rule: str | None,
-    policies: Mapping[str, Policy],
+    *,
+    good: GoodRange | None = None,
+    rule: str | None = None,
+    policies: Mapping[str, Policy] | None = None,
+    failure: str | None = None,
 ) -> Path:
-    """Write range.json; returns its path."""
+    """Write range.json; returns its path.
+
+    Args:
+        failure: why the test shows no range, although no training of it was lost.
+    """
     content = {
         "solver": study.plan.solver,
         "form": request.form,
-        **ends,
+        "low": good and good.low,
+        "high": good and good.high,
+        "best": good and good.best,
         "rule": rule,
+        "failure": failure,
         "source": "measured",
         "seed": study.plan.seed,
         "lost": [one.as_json() for one in study.lost],
         "iterations": study.iterations,
-        "policies": {name: str(policy) for name, policy in policies.items()},
+        "policies": {name: str(policy) for name, policy in (policies or {}).items()},
     }
     path = study.folder / folder.RANGE_FILE
     replace_own(path, (json.dumps(content, indent=2) + "\n").encode())

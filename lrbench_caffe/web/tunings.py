@@ -170,7 +170,8 @@ class FoundStudy:
         if self.is_range:
             good, best = self.good, number_of(self.result, "best")
             if good is None or best is None:
-                return "no range of good LRs"
+                failure = self.result.get("failure")
+                return failure if isinstance(failure, str) else "no range of good LRs"
             return f"good LRs: {good[0]:g} to {good[1]:g}, best constant LR {best:g}"
         verdict = self.result.get("verdict")
         words = verdict.get("text") if isinstance(verdict, dict) else self.result.get("failure")

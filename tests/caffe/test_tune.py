@@ -125,6 +125,22 @@ def test_range_by_ladder_and_by_ramp(workspace: Workspace) -> None:
         assert len({task.title for task in database.tasks() if "digits" in task.title}) == 1
 
 
+def test_a_range_test_that_shows_no_range_says_why_in_its_file(workspace: Workspace) -> None:
+    layer = nets.inner_product("ip2", "data", 10, 2 * "param { lr_mult: 0 } ")
+    weights_of_0 = layer.replace("xavier", "constant")  # a loss of log 10, whatever the LR
+    workspace.write("net.prototxt", nets.net(middle=weights_of_0))
+    workspace.write("solver.prototxt", nets.solver(max_iter=10, test_interval=5))
+    ramp = ("--form", "ramp", "--iterations", "10", "--passes", "1", "--layers", "stock")
+    done = run(workspace, "range", "solver.prototxt", *ramp, "--out", "range")
+    reason = done.err.removeprefix("error: ").strip()
+    done.failed(1, "the loss of the range test did not fall at any LR by more than its noise")
+    assert "--" not in reason  # it is stored, for readers who did not type a command
+    found = json.loads((workspace.path / "range" / "range.json").read_text())
+    assert (found["form"], found["failure"]) == ("ramp", reason)
+    assert [found[name] for name in ("low", "high", "best", "rule")] == [None] * 4
+    assert (found["lost"], found["policies"]) == ([], {})
+
+
 @pytest.mark.slow
 def test_range_with_a_damaged_database(workspace: Workspace) -> None:
     workspace.write("solver.prototxt", nets.solver(max_iter=10, test_interval=5))

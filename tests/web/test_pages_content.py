@@ -552,6 +552,22 @@ def test_a_range_test_is_one_before_it_ends(tmp_path):
     assert {found.stage(one) for one in trainings} == {RANGE_TEST}
 
 
+def test_a_range_test_without_a_range_says_why_and_a_ramp_has_no_tests(serve, tmp_path):
+    write_studies(tmp_path)
+    ended = tmp_path / "range-digits"
+    reason = "the loss of the range test did not fall"
+    told = {"form": "ramp", "low": None, "high": None, "best": None, "failure": reason}
+    (ended / "range.json").write_text(json.dumps(told))
+    visitor = Client(serve(runs=(str(tmp_path),)))
+    rows = {r["study"]: r for r in tables(visitor.get("/tunings").text)[0]}
+    assert rows["range-digits"]["result"] == reason
+    page = visitor.get(study(visitor, "range-digits")).text
+    assert reason in text(page) and "a test every" not in text(page)
+    assert list(tables(page)[-1][0]) == [
+        "policy", "seed", "for", "iterations", "ended", "why it was tried"
+    ]  # fmt: skip
+
+
 def test_the_chart_of_a_range_test_has_the_seed_of_its_result(tmp_path):
     """Another seed in the same folder: study.json keeps the first."""
     write_studies(tmp_path)
