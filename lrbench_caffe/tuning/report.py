@@ -175,7 +175,7 @@ def write_report(study: Study, outcome: TuningOutcome, verdict: TuningVerdict, t
     ]
     if outcome.ladder:
         seed = f"{title}, seed {study.plan.seed}"
-        figure = ladder_figure(seed, outcome.ladder, outcome.good, study.plan.epoch)
+        figure = ladder_figure(seed, study, outcome.ladder, outcome.good)
         save(figure, study.folder / "range.png")
     path = study.folder / "report.md"
     replace_own(path, "\n".join(parts).encode())
@@ -361,8 +361,14 @@ def range_text(plan: TuningPlan, outcome: TuningOutcome) -> str:
     table = markdown_table(ladder_rows(ladder))
     picture = f"![{markdown(measure.title)} over the LR](range.png)"
     return (
-        f"{text}: {markdown(ladder.rule)}.\n\n{markdown(measure.heading)}:\n\n{table}\n{picture}\n"
+        f"{text}: {markdown(ladder.rule)}.\n\n"
+        f"{markdown(measure.heading)}{_tested_on(plan)}:\n\n{table}\n{picture}\n"
     )
+
+
+def _tested_on(plan: TuningPlan) -> str:
+    """The records that candidates are tested on, behind a heading; empty for the test set."""
+    return " on held-out records" if plan.holdout else ""
 
 
 def ladder_rows(ladder: Ladder, most: int | None = None) -> Rows:
@@ -461,14 +467,14 @@ def _of_guessing(measure: Measure) -> str:
     return "chance" if measure.is_top1 else "the untrained net's value"
 
 
-def ladder_figure(title: str, ladder: Ladder, good: GoodRange, epoch: float | None) -> Figure:
+def ladder_figure(title: str, study: Study, ladder: Ladder, good: GoodRange) -> Figure:
     """The measure over the LR after each test of a range test, as in the paper's Figure 3.
 
     Args:
         title: data, net and seed.
     """
     curves: dict[str, list[Point]] = {}
-    measure = ladder.measure
+    measure, epoch = ladder.measure, study.epoch
     for iteration in ladder.tests:
         name = f"{iteration / epoch:.3g} epochs" if epoch else f"{iteration} iterations"
         for lr in sorted(ladder.rungs):
@@ -482,5 +488,10 @@ def ladder_figure(title: str, ladder: Ladder, good: GoodRange, epoch: float | No
         marks=[good.best],
         close_up=(good.low / 3, good.high * 1.5),
         note=f"{title}: LR range test, constant LRs (diverged: at {_of_guessing(measure)})",
-        values=ValueAxis(measure.heading, measure.percent, measure.is_log, measure.higher),
+        values=ValueAxis(
+            measure.heading + _tested_on(study.plan),
+            measure.percent,
+            measure.is_log,
+            measure.higher,
+        ),
     )

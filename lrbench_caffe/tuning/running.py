@@ -378,7 +378,7 @@ def climb(request: RangeRequest, study: Study, solver: Solver, title: str) -> Ra
     picture = study.folder / "range.png"
 
     def figure() -> Figure:
-        return ladder_figure(f"{title}, seed {request.seed}", ladder, good, study.plan.epoch)
+        return ladder_figure(f"{title}, seed {request.seed}", study, ladder, good)
 
     save(figure(), picture)
     return _with_range(request, study, solver, good, ladder.rule, picture, figure, ladder)

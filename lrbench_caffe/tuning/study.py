@@ -287,6 +287,13 @@ class Study:
             self.watch.say("nothing was left to train: the result is of earlier trainings")
 
     @property
+    def epoch(self) -> float | None:
+        """Iterations of a candidate in one pass over the records that it is trained on; None where unknown."""
+        if self.holdout is None or self.plan.epoch is None:
+            return self.plan.epoch
+        return self.plan.epoch * (1 - self.holdout.held / self.holdout.records)
+
+    @property
     def iterations(self) -> int:
         """Iterations trained so far, for everything."""
         return self._total(lambda study: sum(result.iteration for result in study._latest.values()))

@@ -29,7 +29,7 @@ from lrbench_caffe.tuning.holdout_report import holdout_json, holdout_text, opti
 from lrbench_caffe.tuning.measure import Measure
 from lrbench_caffe.tuning.plan import TuningPlan
 from lrbench_caffe.tuning.prior import Prior
-from lrbench_caffe.tuning.report import finalist_rows, training_rows
+from lrbench_caffe.tuning.report import finalist_rows, ladder_figure, range_text, training_rows
 from lrbench_caffe.tuning.request import TuningRequest
 from lrbench_caffe.tuning.study import Study
 from lrbench_caffe.tuning.trainings import HELD_OUT, PolicyTrainings
@@ -460,6 +460,17 @@ def test_the_tables_tell_what_was_tested_on_what(tmp_path: Path) -> None:
             m.top1 for r in trained.results.values() for m in r.measurements if m.iteration == at
         ]
         assert row[4].startswith(f"{np.mean([v for v in values if v is not None]):.2f}")
+
+
+def test_the_picture_of_the_range_test_is_of_held_out_records(tmp_path: Path) -> None:
+    study, outcome = tune(tmp_path, HeldOutPool())
+    figure = ladder_figure("digits", study, outcome.ladder, outcome.good)
+    assert {axes.get_ylabel() for axes in figure.axes} == {"Top-1 (%) on held-out records"}
+    # 900 of the 1,000 records are trained on: 22.5 iterations an epoch.
+    (legend,) = figure.legends
+    names = [text.get_text() for text in legend.get_texts()]
+    assert outcome.ladder.tests[:2] == [50, 100] and names[:2] == ["2.22 epochs", "4.44 epochs"]
+    assert "Top-1 (%) on held-out records:" in range_text(study.plan, outcome)
 
 
 def test_the_goal_of_cost(tmp_path: Path) -> None:
