@@ -288,7 +288,7 @@ class Study:
 
     @property
     def epoch(self) -> float | None:
-        """Iterations of a candidate in one pass over the records that it is trained on; None where unknown."""
+        """Iterations of a candidate for one pass over the records that it is trained on; None if unknown."""
         if self.holdout is None or self.plan.epoch is None:
             return self.plan.epoch
         return self.plan.epoch * (1 - self.holdout.held / self.holdout.records)

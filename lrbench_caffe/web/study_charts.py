@@ -52,7 +52,7 @@ def cost_chart(study: FoundStudy, trainings: Sequence[StudyTraining]) -> Chart:
     }  # fmt: skip
     return chart(
         "study", [line, dots], xaxis={"title": "iterations of all trainings", "rangemode": "tozero"},
-        yaxis={**_axis(measure, values), **_limits(measure, values)},
+        yaxis={**_axis(measure, values, study.judged_on), **_limits(measure, values)},
     )  # fmt: skip
 
 
@@ -61,10 +61,14 @@ def _shown(measure: Measure) -> str:
     return "%{y:.2f} %" if measure.percent else "%{y:.4g}"
 
 
-def _axis(measure: Measure, values: Sequence[float]) -> dict[str, Any]:
-    """An axis of what is compared by; of a loss it is logarithmic."""
+def _axis(measure: Measure, values: Sequence[float], on: str = "") -> dict[str, Any]:
+    """An axis of what is compared by; of a loss it is logarithmic.
+
+    Args:
+        on: the records that it was measured on, behind its name.
+    """
     log = _is_log(measure, values)
-    return {"title": plain(measure.heading), **({"type": "log"} if log else {})}
+    return {"title": plain(measure.heading + on), **({"type": "log"} if log else {})}
 
 
 def _is_log(measure: Measure, values: Sequence[float]) -> bool:
@@ -104,20 +108,29 @@ def lowest_shown(goods: Sequence[float]) -> tuple[float, int]:
 def curves_chart(study: FoundStudy, rows: Sequence[tuple[StudyTraining, str]]) -> Chart:
     """The tests of the trainings over their iterations: the finalists and the solver's own in colour.
 
-    Those with another batch are drawn over the iterations of the solver's own that read as many records.
+    With held-out records these are their trainings on all records, tested on the test set. What was
+    tested on held-out records is grey: the two are not to be compared. Those with another batch are
+    drawn over the iterations of the solver's own that read as many records.
 
     Args:
         rows: trainings and what each was for, the best first.
     """
     traces: list[dict[str, Any]] = []
     measure = study.measure
-    told_apart = list(dict.fromkeys(t.title for t, stage in rows if stage in (FINAL, OWN)))
-    tested = [(t, stage) for t, stage in rows if len(t.tests) > 1][:MOST_CURVES]
+    others = "on held-out records" if study.holdout else "other trainings"
+    measuring = [(t, stage) for t, stage in rows if study.measures(t)]
+    told_apart = list(dict.fromkeys(t.title for t, stage in measuring if stage in (FINAL, OWN)))
+
+    def is_told_apart(training: StudyTraining) -> bool:
+        return study.measures(training) and training.title in told_apart
+
+    ordered = sorted(rows, key=lambda row: not is_told_apart(row[0]))
+    tested = [(t, stage) for t, stage in ordered if len(t.tests) > 1][:MOST_CURVES]
     step = -(-sum(len(t.tests) for t, _ in tested) // MOST_POINTS) or 1
     named: set[str] = set()
-    for training, stage in reversed(tested):  # the best are drawn last, over the others
-        known, scale = training.title in told_apart, study.scale(training)
-        name = shortened(training.title, 100) if known else "other trainings"
+    for training, stage in reversed(tested):  # these, the best last, are drawn over the others
+        known, scale = is_told_apart(training), study.scale(training)
+        name = shortened(training.title, 100) if known else others
         colour = SERIES[told_apart.index(training.title) % len(SERIES)] if known else GREY
         trained = training.tests[1:] if training.tests[0][0] == 0 else training.tests
         points = trained[::step]
@@ -173,7 +186,7 @@ def range_chart(study: FoundStudy, trainings: Sequence[StudyTraining], until: in
         "study",
         traces,
         xaxis={"title": "learning rate", "type": "log"},
-        yaxis=_axis(study.measure, values)
+        yaxis=_axis(study.measure, values, study.judged_on)
         if ladder
         else {"title": "training loss", **_loss_limits(traces)},
         shapes=shapes,

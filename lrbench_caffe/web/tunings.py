@@ -254,6 +254,15 @@ class FoundStudy:
         """Whether a training's tests were to choose a policy, rather than to measure one."""
         return training.held_out or not self.holdout
 
+    @property
+    def judged_on(self) -> str:
+        """The records that policies are chosen by, behind the name of a value; empty for the test set."""
+        return " on held-out records" if self.holdout else ""
+
+    def measures(self, training: StudyTraining) -> bool:
+        """Whether a training's tests tell how good a policy is: those on held-out records do not."""
+        return not (self.holdout and training.held_out)
+
     def stage(self, training: StudyTraining) -> str:
         """What a training was for, as far as the files tell."""
         result = self.result or {}

@@ -16,7 +16,7 @@ from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.paper.tables import paper_rows, paper_solver, paper_task
 from lrbench_caffe.records import Start
 from lrbench_caffe.tuning.trainings import RANGE_TEST, SEARCH
-from lrbench_caffe.web.study_charts import range_chart
+from lrbench_caffe.web.study_charts import GREY, range_chart
 from lrbench_caffe.web.tunings import StudyFolders
 from tests.database.records import DATASET, at, policy, run
 from tests.web.pages_data import HOSTILE, MARKUP, fill, write_studies, write_training
@@ -598,6 +598,18 @@ def test_a_tuning_by_held_out_records_tells_both_results(visitor):
         ("held-out records", "finalists"),
         ("held-out records", "search"),
     ]
+    # The finalist in colour is the training on all records; the two that chose it are grey.
+    drawn = re.findall(r'<script type="application/json">(.*?)</script>', page)
+    cost, curves = (json.loads(chart) for chart in drawn[:2])
+    assert cost["layout"]["yaxis"]["title"] == "Top-1 (%) on held-out records"
+    shown = [(t["name"], t["y"], t["line"]["color"] == GREY) for t in curves["traces"]]
+    assert shown == [
+        ("on held-out records", [98.0, 97.0], True),
+        ("on held-out records", [99.0, 97.0], True),
+        ("FIX(k0=0.1)", [99.5, 90.0], False),
+    ]
+    assert [t["showlegend"] for t in curves["traces"]] == [True, False, True]
+    assert "tested on the test set, are in colour, those tested on held-out records grey" in words
     assert "Judged by the test set" in text(visitor.get(study(visitor, "tune-digits")).text)
 
 
