@@ -457,8 +457,8 @@ FLAGS = {
     },
     "jobs.training": {
         "--branch", "--branch-at", "--branch-points", "--gpu", "--hang-timeout", "--layers", "--lr",
-        "--max-iter", "--no-db", "--out", "--resume", "--seed", "--solver", "--test-interval",
-        "--until",
+        "--max-iter", "--no-db", "--out", "--resume", "--seed", "--solver", "--start-over",
+        "--test-interval", "--until",
     },
     "prototxt.patch": {"--snapshot"},  # of caffe train, as the next four
     "prototxt.solver": {"--stage"},

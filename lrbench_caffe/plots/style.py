@@ -66,6 +66,20 @@ def accuracy_limits(curves: list[list[float]]) -> tuple[float, float] | None:
     return low - margin, high + margin
 
 
+def _plain_log_formatter() -> Any:
+    """Labels as 0.95 rather than as powers of ten, at the ticks where matplotlib's own has any.
+
+    It is a formatter itself, as only that is told all ticks of its axis, by which it decides.
+    """
+    from matplotlib.ticker import LogFormatter
+
+    class PlainLogFormatter(LogFormatter):
+        def __call__(self, x: float, pos: int | None = None) -> str:
+            return f"{x:g}" if super().__call__(x, pos) else ""
+
+    return PlainLogFormatter()
+
+
 @dataclass(frozen=True)
 class ValueAxis:
     """An axis of what trainings are compared by.
@@ -86,11 +100,9 @@ class ValueAxis:
         """Name the vertical axis."""
         axes.set_ylabel(self.heading)
         if self.log:
-            from lrbench_caffe.plots.ticks import PlainLogFormatter
-
             axes.set_yscale("log")
-            axes.yaxis.set_major_formatter(PlainLogFormatter())
-            axes.yaxis.set_minor_formatter(PlainLogFormatter())
+            axes.yaxis.set_major_formatter(_plain_log_formatter())
+            axes.yaxis.set_minor_formatter(_plain_log_formatter())
 
     def limits(self, curves: list[list[float]]) -> tuple[float, float] | None:
         """The ends of the axis, None where the picture may choose them."""
