@@ -217,6 +217,17 @@ def test_interrupted_many_times_and_before_the_first_snapshot(workspace: Workspa
     task.assert_same(task.resume("killed"))
 
 
+def test_a_run_that_is_made_shorter_ends_there(workspace: Workspace) -> None:
+    workspace.write("solver.prototxt", nets.solver(max_iter=100_000, test_interval=100))
+    with workspace.training("solver.prototxt", out="killed") as training:
+        training.wait_for_test(300)
+        training.send(signal.SIGKILL)
+        training.finish()
+    done = workspace.train("--resume", "--out", "killed", "--max-iter", "150").succeeded()
+    assert "last, at 150" in done.out
+    assert [row["iteration"] for row in workspace.run("killed").measurements()] == [0, 100, 150]
+
+
 def test_without_out_the_newest_run_of_the_solver_goes_on(workspace: Workspace) -> None:
     workspace.write("solver.prototxt", nets.solver(snapshot=50))
     workspace.train("solver.prototxt", "--lr", "fix").succeeded()
