@@ -256,7 +256,7 @@ def news(path: Path, place: Place) -> News:
     rows = [row for row in map(losses_in, lines) if row is not None]
     found, tests = _added(path / MEASUREMENTS, begin.tests)
     end = Place(number, losses, tests)
-    # A line that is being written is no reason to look at once: nothing of it was read.
+    # Behind the last line one may be being written: the next look finds nothing, and ends this.
     more = begin.losses < losses < size or begin.tests < tests < size_of_tests
     measured = [test for test in map(measurement_in, found) if test is not None]
     done = _done(rows[-1]) if rows else None

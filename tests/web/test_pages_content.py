@@ -352,7 +352,7 @@ def test_a_run_with_two_test_nets_counts_by_the_first(serve, database):
     assert (row["best Top-1 (%)"], row["at"], row["last Top-1 (%)"]) == ("83.20", "100", "82.20")
 
 
-def test_the_test_before_the_first_update_counts_on_all_pages(serve, database):
+def test_the_test_before_the_first_update_counts_on_all_pages_of_runs(serve, database):
     """As it does for ``train`` and in the database's results."""
     database.put(run("worse", measurements=[at(0, 83.25), at(100, 71.5)]))
     visitor = Client(serve())
