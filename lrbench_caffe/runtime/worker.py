@@ -815,10 +815,7 @@ class SolverDriver(object):
 
 def as_float32(lr):
     """The LR as Caffe keeps it: infinite where it is too large."""
-    import numpy
-
-    with numpy.errstate(over="ignore"):
-        return float(numpy.float32(lr))
+    return ctypes.c_float(lr).value
 
 
 class OwnPolicy(object):
