@@ -13,6 +13,7 @@ import functools
 import hashlib
 import os
 import re
+import shutil
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -115,6 +116,17 @@ def make_folder(root: Path, name: str) -> Path:
             number += 1
         else:
             return path
+
+
+def is_full(folder: Path, scanty: int) -> bool:
+    """Whether fewer bytes than ``scanty`` are free on a folder's disk."""
+    try:
+        usage = shutil.disk_usage(folder)
+    except OSError:
+        return False
+    return (
+        usage.total > 0 and usage.free < scanty
+    )  # without a size it is /proc or the like, no disk
 
 
 class SharedUse:

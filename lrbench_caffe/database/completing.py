@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from lrbench_caffe.metrics import METRICS, SCORES, Measurement
@@ -154,23 +154,31 @@ def _reached(record: RunRecord) -> tuple[int, float]:
 # -- what may be one run ---------------------------------------------------------------------------
 
 
-def parts_of_one_training(imported: Sequence[RunRecord], stored: Iterable[RunRecord]) -> list[str]:
+def parts_of_one_training(
+    imported: Sequence[RunRecord],
+    stored: Iterable[RunRecord],
+    measured: Callable[[str], RunRecord],
+) -> list[str]:
     """Remarks about runs that were imported separately though one seems to continue the other.
 
     Args:
         imported: the runs that were imported now. They were read together, so what could be joined
             is one run.
-        stored: those from logs in the database, with their measurements.
+        stored: those from logs in the database.
+        measured: a stored one with its measurements, by its uid.
     """
-    remarks = {}
-    together = {record.uid for record in imported}
+    together = {record.uid: record for record in imported}
     separate = (one for one in stored if one.uid not in together) if imported else ()
-    for one in separate:
-        for other in imported:
-            for first, second in ((one, other), (other, one)):
-                if _goes_on(first, second):
-                    remarks[first.uid, second.uid] = _how_to_join(first, second)
-    return [remark for remark in remarks.values() if remark]
+    pairs = dict.fromkeys(
+        (first.uid, second.uid)
+        for one in separate
+        for other in imported
+        for first, second in ((one, other), (other, one))
+        if _goes_on(first, second)
+    )
+    whole = ([together.get(uid) or measured(uid) for uid in pair] for pair in pairs)
+    remarks = (_how_to_join(first, second) for first, second in whole)
+    return [remark for remark in remarks if remark]
 
 
 def _goes_on(first: RunRecord, second: RunRecord) -> bool:

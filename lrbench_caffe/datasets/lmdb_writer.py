@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from lrbench_caffe.datasets.datum import datum_bytes
 from lrbench_caffe.datasets.lmdb_info import Summary, SummaryBuilder
 from lrbench_caffe.errors import InputError, ParameterError, named
-from lrbench_caffe.files import replacing_durably
+from lrbench_caffe.files import is_full, replacing_durably
 from lrbench_caffe.progress import SILENT, Progress, track
 
 _COMMIT_EVERY = 1000  # records; as in Caffe's own tools, and it bounds the memory of a transaction
@@ -49,7 +49,9 @@ def writing_to(path: Path) -> Iterator[None]:
     except (lmdb.Error, OSError) as error:
         number = getattr(error, "errno", None)
         # LMDB reports a write that the full disk cut short as an input/output error.
-        cut_short = (isinstance(error, lmdb.Error) or number == errno.EIO) and _is_full(path.parent)
+        cut_short = (isinstance(error, lmdb.Error) or number == errno.EIO) and is_full(
+            path.parent, _SCANTY
+        )
         if isinstance(error, lmdb.DiskError) or number in _FULL or cut_short:
             raise InputError(f"{path}: {_disk_full()}") from error
         reason = error.strerror if isinstance(error, OSError) else str(error)
@@ -60,16 +62,6 @@ def writing_to(path: Path) -> Iterator[None]:
 
 def _disk_full() -> str:
     return f"disk full; free some space or choose another {named('out')}"
-
-
-def _is_full(folder: Path) -> bool:
-    try:
-        usage = shutil.disk_usage(folder)
-    except OSError:
-        return False
-    return (
-        usage.total > 0 and usage.free < _SCANTY
-    )  # no size at all: no disk, but /proc or the like
 
 
 def write_lmdb(

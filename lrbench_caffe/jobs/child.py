@@ -12,7 +12,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -24,7 +23,7 @@ from pathlib import Path
 from typing import IO, Union
 
 from lrbench_caffe.errors import InputError, LRBenchError, PassingError, TrainingError
-from lrbench_caffe.files import open_own
+from lrbench_caffe.files import is_full, open_own
 from lrbench_caffe.jobs import attempts
 from lrbench_caffe.jobs.forkserver import ForkServer
 from lrbench_caffe.jobs.training import Job, JobResult, failed_result, read_result
@@ -239,8 +238,8 @@ def _failure(training: Job, code: int, hung: bool, seconds: float) -> JobResult:
 
 def _silent_reason(training: Job, code: int) -> str:
     """Why a training ended that could not even say so: there may have been no room for its words."""
-    free = shutil.disk_usage(training.out).free
-    return os.strerror(errno.ENOSPC) if free < SCANTY else f"exit code {code}"
+    full = is_full(Path(training.out), SCANTY)
+    return os.strerror(errno.ENOSPC) if full else f"exit code {code}"
 
 
 def judged(result: JobResult, code: int) -> JobResult:

@@ -133,11 +133,8 @@ class RetryingPool:
                 if result.refused:
                     raise InputError(str(result.reason))
                 if not (result.lost and self._try_again(result)):
-                    if is_of_full_disk(result.reason or ""):  # nor could any other be recorded
-                        raise LRBenchError(
-                            f"{result.training.out}: {result.reason}; the same command continues when "
-                            "there is room"
-                        )
+                    if result.lost:
+                        _check_room(result)
                     return self._with_losses(result)
             elif time.monotonic() >= deadline:
                 return None
@@ -195,3 +192,11 @@ class RetryingPool:
     def _with_losses(self, result: JobResult) -> JobResult:
         losses = self._losses.pop(result.training, None)
         return result if losses is None else replace(result, losses=losses.total)
+
+
+def _check_room(lost: JobResult) -> None:
+    """Raise an LRBenchError where a full disk ended a training: no other could be recorded either."""
+    if is_of_full_disk(lost.reason or ""):
+        raise LRBenchError(
+            f"{lost.training.out}: {lost.reason}; the same command continues when there is room"
+        )

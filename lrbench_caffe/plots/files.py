@@ -23,10 +23,8 @@ SHOWN_DPI = 80  # in a notebook
 MOST_PIXELS = 2**16 - 1  # along an edge: matplotlib's limit
 T = TypeVar("T")  # a figure; matplotlib is loaded only where something is drawn
 LONGEST_LINE = 150  # characters of a title or an entry; longer ones leave no room for the drawing
-OVER_AXES = (
-    70  # characters of a title that fit beside each other over a drawing with a legend beside it
-)
-OVER_ALL = 100  # over a whole figure
+# Characters of a title that fit beside each other: over a drawing with a legend at its side, over a figure.
+OVER_AXES, OVER_ALL = 70, 100
 # Without the time of writing and random ids, so that equal plots are equal files.
 _METADATA: dict[str, dict[str, Any]] = {
     ".png": {"Software": None},

@@ -10,6 +10,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from lrbench_caffe.knowledge.criteria import CRITERIA
 from lrbench_caffe.knowledge.ranking import SIGNIFICANT, welch
@@ -17,6 +18,7 @@ from lrbench_caffe.reproduction.results import PolicyResult
 from lrbench_caffe.tabular import number
 
 Results = Mapping[str, PolicyResult]  # by the keys of a plan's rows
+Key = TypeVar("Key")
 NO_DEVIATION = 1e-12  # at most what rounding makes of equal numbers: no test is possible
 EXACT = 9  # decimals that means are compared with, so that equal ones are equal
 
@@ -51,6 +53,10 @@ def value(results: Results, key: str, metric: str) -> float:
     Raises:
         Unknown: it is not there.
     """
+    return round(_mean(results, key, metric), EXACT)
+
+
+def _mean(results: Results, key: str, metric: str) -> float:
     result = results.get(key)
     if result is None:
         raise Unknown(key)
@@ -58,21 +64,28 @@ def value(results: Results, key: str, metric: str) -> float:
         raise Unknown(f"{key}{diverged(result)}")
     if metric not in result.spreads:
         raise Unknown(f"{CRITERIA[metric].heading} of {key}")
-    return round(result.spreads[metric].mean, EXACT)
+    return result.spreads[metric].mean
 
 
 def known_values(
     results: Results, keys: Iterable[str], metric: str
 ) -> tuple[dict[str, float], Unknown | None]:
     """The means of a metric that are there, by key; and the first that is not, None where all are."""
-    known: dict[str, float] = {}
+    return known(keys, lambda key: value(results, key, metric))
+
+
+def known(
+    keys: Iterable[Key], value_of: Callable[[Key], float]
+) -> tuple[dict[Key, float], Unknown | None]:
+    """The values that are there, by key; and the first that is not, None where all are."""
+    found: dict[Key, float] = {}
     missing: Unknown | None = None
     for key in keys:
         try:
-            known[key] = value(results, key, metric)
+            found[key] = value_of(key)
         except Unknown as error:
             missing = missing or error
-    return known, missing
+    return found, missing
 
 
 def extreme(
@@ -86,10 +99,10 @@ def extreme(
     Raises:
         Unknown: none has one.
     """
-    known, missing = known_values(results, keys, metric)
-    if not known:
+    values, missing = known_values(results, keys, metric)
+    if not values:
         raise missing or Unknown(metric)
-    return choose(known, key=lambda key: known[key]), missing
+    return choose(values, key=lambda key: values[key]), missing
 
 
 def decided(holds: bool, numbers: str, *missing: Unknown | None) -> Judgement:
@@ -106,8 +119,7 @@ def decided(holds: bool, numbers: str, *missing: Unknown | None) -> Judgement:
 
 def shown(results: Results, key: str, metric: str) -> str:
     """ "SIN2 99.33", "COS 99.30 (1 diverged)"."""
-    value(results, key, metric)  # it is there
-    text = printed(results[key].spreads[metric].mean, CRITERIA[metric].digits)  # as in the table
+    text = printed(_mean(results, key, metric), CRITERIA[metric].digits)  # as in the table
     return f"{key} {text}{diverged(results[key])}"
 
 

@@ -17,6 +17,7 @@ from lrbench_caffe.reproduction.checks import (
     Unknown,
     decided,
     diverged,
+    known,
     shown,
     signed,
     value,
@@ -31,15 +32,9 @@ END = max(FIGURE3_K0)
 def best_in_good_range(results: Results) -> Judgement:
     """Figure 3: the k0 with the highest Top-1 is in the good range."""
     low, high = FIGURE3_GOOD
-    tops: dict[float, float] = {}
-    missing: Unknown | None = None
-    for k0 in FIGURE3_K0:
-        try:
-            tops[k0] = _fix_top1(results, k0)
-        except Unknown as error:
-            missing = missing or error
-    if not tops:
-        raise missing or Unknown("top1")
+    tops, missing = known(FIGURE3_K0, lambda k0: _fix_top1(results, k0))
+    if missing and not tops:
+        raise missing
     best = max(tops, key=lambda k0: tops[k0])
     good = low <= best <= high
     numbers = f"best: {_fix(best)} {tops[best]:.2f}{diverged(results[_fix(best)])}"

@@ -130,7 +130,7 @@ class _Mending:
             ]
         elif "id" not in self._record:
             notes += self._give_journals()
-        elif self._is_shortened():
+        elif self._goes_beyond_end():
             self._shorten()
         else:
             self._run.put_rows(MEASUREMENTS, self._tests.rows.values())
@@ -205,10 +205,10 @@ class _Mending:
         losses = {i: text for i, text in self._losses.rows.items() if i < self._end}
         return tests, losses
 
-    def _is_shortened(self) -> bool:
+    def _goes_beyond_end(self) -> bool:
         """Whether anything was measured beyond the run's end."""
-        tests, losses = self._to_end()
-        return len(tests) < len(self._tests.rows) or len(losses) < len(self._losses.rows)
+        last_test = max((iteration for iteration, _ in self._tests.rows), default=-1)
+        return last_test > self._end or max(self._losses.rows, default=-1) >= self._end
 
     def _mend(self, start: Snapshot | None) -> None:
         """Write the files and their journals anew, with what is known to be right: what was measured up to

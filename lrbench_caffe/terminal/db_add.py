@@ -149,8 +149,9 @@ def import_logs(args: argparse.Namespace, opened: Opened) -> int:
         opened, ((f"{files}: run {record.uid}", record) for files, record in read), result
     )
     if read:
-        stored = opened().runs(source="imported", measurements=True)
-        for remark in parts_of_one_training([record for _, record in read], stored):
+        database, records = opened(), [record for _, record in read]
+        stored = database.runs(source="imported")
+        for remark in parts_of_one_training(records, stored, database.get):
             _note(remark)
     return _verdict("logs", result)
 

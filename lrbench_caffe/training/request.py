@@ -113,8 +113,9 @@ class TrainingRequest:
         check_text(self, "gpu", allowed="a GPU's number, all or none")
         check_names(self, "contributors", "stages")
         check_counts(self, "branch_points")
-        check_switch(self, "resume", "start_over", "publish", "preview", "trust_data")
-        check_switch(self, "no_database")
+        check_switch(
+            self, "resume", "start_over", "publish", "preview", "trust_data", "no_database"
+        )
         if self.start_over and not self.resume:
             raise ParameterError("{start_over}: allowed: with {resume}")
 

@@ -212,9 +212,8 @@ class Tuner:
         for text, why in experience.policies:
             self._say(f"tried first: {text} ({why})")
         self._study.plan = replace(plan, slots=self._study.slots)
-        folder.write(
-            where, self._plan, experience
-        )  # before the copies, which are part of the study
+        # Before the copies of the data, which are part of the study.
+        folder.write(where, self._plan, experience)
         self._hold_out(experience)
         return experience
 

@@ -284,7 +284,7 @@ def test_too_little_space_is_found_before_writing(tmp_path, monkeypatch):
 
 
 def test_a_write_cut_short_by_a_full_disk(tmp_path, monkeypatch):
-    monkeypatch.setattr(lmdb_writer, "_is_full", lambda _: True)
+    monkeypatch.setattr(lmdb_writer, "is_full", lambda folder, scanty: True)
     message = "x: disk full; free some space or choose another out"
     with pytest.raises(InputError, match=message), lmdb_writer.writing_to(tmp_path / "x"):
         raise lmdb.Error("mdb_txn_commit: Input/output error")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -45,8 +46,8 @@ def test_one_that_could_not_even_say_why_it_ended_may_have_had_no_room(
     training = Job(solver="solver.prototxt", seed=1, out=str(tmp_path))
     (tmp_path / "output.log").touch()
     assert child._failure(training, 1, False, 1.0).reason == "exit code 1"
-    full = SimpleNamespace(free=4096)
-    monkeypatch.setattr(child.shutil, "disk_usage", lambda path: full)
+    full = SimpleNamespace(total=1 << 30, free=4096)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: full)
     assert child._failure(training, 1, False, 1.0).reason == "No space left on device"
     (tmp_path / "output.log").write_text("error: it says why\n")
     assert child._failure(training, 1, False, 1.0).reason == "it says why"
