@@ -507,6 +507,10 @@ def _study_request(
     first = plain.get("try_first")
     if isinstance(first, (list, tuple)):
         plain["try_first"] = [str(one) if isinstance(one, Policy) else one for one in first]
+    earlier = plain.get("reuse")
+    if earlier is not None:
+        listed = earlier if isinstance(earlier, (list, tuple)) else [earlier]
+        plain["reuse"] = [_path("reuse", one) for one in listed]
     _check_names(kind, plain)
     return kind(_path("solver", solver), **plain)
 

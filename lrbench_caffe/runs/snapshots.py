@@ -150,7 +150,7 @@ class Snapshots:
             if not is_intact(folder, snapshot):
                 raise InputError(f"{folder / snapshot.state} is not as it was recorded")
             model, state = self._own(snapshot.model), self._own(snapshot.state)
-            replace_by(model, lambda path: _share(folder / snapshot.model, path))
+            replace_by(model, lambda path: share(folder / snapshot.model, path))
             replace_by(
                 state,
                 lambda path: copy_state(folder / snapshot.state, path, self._messages, model=model),
@@ -215,7 +215,7 @@ class Snapshots:
         target = folder / model.name
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            replace_by(target, lambda path: _share(model, path))
+            replace_by(target, lambda path: share(model, path))
             # A solver state names the file with its weights: the user's the user's, the run's the
             # run's.
             replace_by(
@@ -347,7 +347,7 @@ def ready_prefix(solver: Solver) -> list[str]:
     return [f"{where}: the folder {folder} was missing and has been created"] if missing else []
 
 
-def _share(source: Path, target: Path) -> None:
+def share(source: Path, target: Path) -> None:
     """Give a file a second place that takes no further room where the disk allows it, else copy it.
 
     Blocks that are shared until one file is written over are the safer way; few file systems have

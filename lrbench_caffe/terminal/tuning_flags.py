@@ -120,6 +120,11 @@ def _add_trainings(p: cli.Parser) -> None:
         help="directory of the study; an existing study is continued (default: runs/tune-SOLVER, or "
         "runs/tune-SOLVER-DIGEST if another solver of that name uses it)",
     )
+    run.add_argument(
+        "--reuse", action="append", default=[], type=flags.path, metavar="DIR",
+        help="folder of an earlier study or run: trainings that have ended there, and are the same in "
+        "everything, are copied instead of made again; may be repeated",
+    )  # fmt: skip
     add_study_flags(p, run)
 
 
@@ -149,4 +154,5 @@ def tuning_request(args: argparse.Namespace) -> TuningRequest:
         max_iter=args.max_iter,
         holdout=args.holdout,
         also=parse_also(args.also),
+        reuse=args.reuse,
     )

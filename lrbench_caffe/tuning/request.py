@@ -124,6 +124,8 @@ class TuningRequest(StudyRequest):
             LRs of the candidates are in this range; their lowest ones may be below it.
         also: values of other settings to choose from, by name: "batch", "momentum",
             "weight_decay"; the solver's own value is always among them. Needs Optuna.
+        reuse: folders of earlier studies or runs: trainings in them that have ended, and are the
+            same, are not made again.
     """
 
     goal: str = "accuracy"
@@ -140,6 +142,7 @@ class TuningRequest(StudyRequest):
     try_first: Sequence[str] = ()
     lr_range: Sequence[float] | None = None
     also: Mapping[str, Sequence[float]] | None = None
+    reuse: Sequence[Path] = ()
 
     def __post_init__(self) -> None:
         self._check("top", "seeds", "max_iter", "test_interval")

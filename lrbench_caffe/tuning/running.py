@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lrbench_caffe.database.urls import resolve_url
 from lrbench_caffe.errors import ParameterError, TrainingError
@@ -39,6 +39,7 @@ from lrbench_caffe.tuning.plan import TuningPlan, test_interval
 from lrbench_caffe.tuning.prior import Prior
 from lrbench_caffe.tuning.report import ladder_figure, lost_note, write_failure, write_report
 from lrbench_caffe.tuning.request import RangeRequest, StudyRequest, TuningRequest
+from lrbench_caffe.tuning.reuse import EarlierTrainings
 from lrbench_caffe.tuning.side_studies import (
     SideStudies,
     check_batches,
@@ -74,6 +75,7 @@ class PreparedTuning:
         solver, wanted: what is trained, and what it begins with.
         holdout: the records that are held out, None for none.
         combinations: of other settings that are chosen from; None for the solver's own.
+        earlier: trainings that are not made again, None for none.
     """
 
     request: TuningRequest
@@ -82,6 +84,7 @@ class PreparedTuning:
     wanted: Wanted
     holdout: Holdout | None = None
     combinations: Combinations | None = None
+    earlier: EarlierTrainings | None = None
 
     @property
     def folder(self) -> Path:
@@ -147,7 +150,11 @@ def prepare_tuning(request: TuningRequest, progress: Progress) -> PreparedTuning
         progress.say(why)
     plan = folder.keeping_chance(replace(plan, holdout=holdout.share if holdout else 0.0), kept)
     combinations = _combinations(request, solver, plan)
-    return PreparedTuning(request, plan, solver, wanted, holdout, combinations)
+    earlier = EarlierTrainings(
+        request.reuse, plan, wanted.task, layers=request.layers, gpu=request.gpus is not None
+    )
+    earlier.look(progress.say)
+    return PreparedTuning(request, plan, solver, wanted, holdout, combinations, earlier)
 
 
 def _combinations(request: TuningRequest, solver: Solver, plan: TuningPlan) -> Combinations | None:
@@ -214,7 +221,10 @@ def carry_out(prepared: PreparedTuning, watch: TuningObserver) -> Tuning:
     where = prepared.folder
     db = "" if request.no_database else resolve_url(request.database)
     with _pool(request, watch) as pool:
-        study = _study(request, where, plan, pool, watch, prepared.holdout, prepared.own_settings)
+        study = _study(
+            request, where, plan, pool, watch,
+            holdout=prepared.holdout, earlier=prepared.earlier, settings=prepared.own_settings,
+        )  # fmt: skip
         asked = None if request.no_database or request.fresh else db
         try:
             outcome = _tuner(prepared, study, asked).tune()
@@ -539,9 +549,9 @@ def _study(
     plan: TuningPlan,
     pool: Pool,
     watch: TuningObserver,
-    holdout: Holdout | None = None,
-    settings: str = "",
+    **more: Any,
 ) -> Study:
+    """A study of a request; ``more`` as for ``Study``."""
     return Study(
         where,
         plan,
@@ -550,8 +560,7 @@ def _study(
         hang_seconds=request.hang_seconds,
         watch=watch,
         trust_data=request.trust_data,
-        holdout=holdout,
-        settings=settings,
+        **more,
     )
 
 

@@ -28,6 +28,7 @@ from lrbench_caffe.jobs.naming import directory_name
 from lrbench_caffe.jobs.opening import TRUST_DATA
 from lrbench_caffe.jobs.training import read_result
 from lrbench_caffe.lr import Policy, parse
+from lrbench_caffe.runs import waiting
 from lrbench_caffe.runs.directory import RunDirectory
 from lrbench_caffe.runs.snapshots import drop_branch_points, recorded
 from lrbench_caffe.runtime.client import HANG_SECONDS
@@ -40,6 +41,7 @@ from lrbench_caffe.tuning.levels import Ladder, Rung
 from lrbench_caffe.tuning.observer import TuningObserver
 from lrbench_caffe.tuning.packing import pack
 from lrbench_caffe.tuning.plan import TuningPlan
+from lrbench_caffe.tuning.reuse import EarlierTrainings
 from lrbench_caffe.tuning.search import PolicySearch, Step
 from lrbench_caffe.tuning.space import GoodRange
 from lrbench_caffe.tuning.trainings import (
@@ -72,6 +74,7 @@ class Study:
         holdout: the records that policies are chosen by, None for the test set.
         beside: the study of the solver itself, where this one is of another combination of
             settings; both use one pool.
+        earlier: trainings that are taken over where this study would make the same ones.
         settings: the other settings of its trainings, for people.
         scale: iterations of the solver itself that read as many records as one of its own.
 
@@ -95,6 +98,7 @@ class Study:
         watch: TuningObserver | None = None,
         trust_data: bool = False,
         holdout: Holdout | None = None,
+        earlier: EarlierTrainings | None = None,
         beside: Study | None = None,
         settings: str = "",
         scale: float = 1.0,
@@ -102,6 +106,7 @@ class Study:
         self.folder = folder
         self.plan = plan
         self.holdout = holdout
+        self._earlier = earlier
         self.known: dict[str, PolicyTrainings] = {}
         self.final: dict[str, PolicyTrainings] = {} if holdout else self.known
         self.settings = settings
@@ -224,6 +229,7 @@ class Study:
 
     def _submit(self, training: Job, branch: Branch | None = None) -> None:
         self._check_place(training)
+        self._take_over(training)
         if self.holdout and training.solver == self.holdout.solver:
             before = read_result(training)
             if before is None or before.lost:
@@ -231,6 +237,19 @@ class Study:
         self._under_way[training] = self, branch
         self._pool.submit(training)
         self.watch.begun(training, self.scale)
+
+    def _take_over(self, training: Job) -> None:
+        """Put an earlier training in the place of one that is yet to begin, where there is the same."""
+        if self._earlier is None or training.run.exists or training.solver != self.plan.solver:
+            return
+        earlier = self._earlier.take_over(training)
+        if earlier is None:
+            return
+        self.watch.say(f"{training.policy}, seed {training.seed}: taken over from {earlier.path}")
+        if self.db != "":  # which need not be the one that it was recorded in
+            uid = training.run.read()["record"]["uid"]
+            with contextlib.suppress(OSError):
+                waiting.add(waiting.note_of(self.db, training.run.path, uid))
 
     def _check_place(self, training: Job) -> None:
         """Raise an InputError for a training to continue that knows its solver in another folder.
