@@ -101,6 +101,8 @@ class EarlierTrainings:
             shutil.copytree(earlier.path, unfinished, ignore=_OWN, copy_function=_copy)
             _record_origin(RunDirectory(unfinished), earlier)
             unfinished.rename(target)
+        except shutil.Error as error:  # a list of what could not be copied, and why
+            raise OSError(error.args[0][0][2]) from error
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
         return earlier

@@ -242,7 +242,13 @@ class Study:
         """Put an earlier training in the place of one that is yet to begin, where there is the same."""
         if self._earlier is None or training.run.exists or training.solver != self.plan.solver:
             return
-        earlier = self._earlier.take_over(training)
+        try:
+            earlier = self._earlier.take_over(training)
+        except OSError as error:  # no room for it, or it is gone meanwhile
+            self.watch.say(
+                f"{training.policy}, seed {training.seed}: nothing is taken over: {error}"
+            )
+            return
         if earlier is None:
             return
         self.watch.say(f"{training.policy}, seed {training.seed}: taken over from {earlier.path}")

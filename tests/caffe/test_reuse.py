@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -13,6 +15,7 @@ from typing import Any
 import pytest
 
 from lrbench_caffe.database import Database
+from lrbench_caffe.jobs import Job
 from lrbench_caffe.progress import SILENT
 from lrbench_caffe.records import Start, Task
 from lrbench_caffe.tuning.plan import TuningPlan
@@ -133,6 +136,28 @@ def test_of_another_task_nothing_is_taken(
         assert said[-1].startswith("0 of ") and "device or other layers" in said[-1]
     EarlierTrainings([Path("first")], plan, task, layers="stock").look(said.append)
     assert not said[-1].startswith("0 of ")
+
+
+def test_one_that_cannot_be_copied_is_trained(
+    earlier: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its run directory may be gone meanwhile, or the disk be full: nothing incomplete is left."""
+    monkeypatch.chdir(earlier.path)
+    plan, task = prepared()
+    trained = EarlierTrainings([Path("first")], plan, task)
+    trained.look(lambda text: None)
+    (name, run), *_ = trainings(earlier, "first").items()
+    shutil.copytree("first", "there", ignore=shutil.ignore_patterns("snapshots"))
+    policy, seed = run.record["policy"], run.record["seed"]
+    job = Job("solver.prototxt", seed=seed, out=f"there/trainings/{name}-new", policy=policy)
+    monkeypatch.setattr("lrbench_caffe.tuning.reuse.share", no_room)
+    with pytest.raises(OSError, match="No space left"):
+        trained.take_over(job)
+    assert not job.run.exists and not list(Path("there").glob(".*"))
+
+
+def no_room(source: Path, target: Path) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def prepared() -> tuple[TuningPlan, Task]:
