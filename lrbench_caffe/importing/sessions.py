@@ -66,6 +66,7 @@ _FRAGMENT = re.compile(
     r"\bIteration \d+(?:,\d+)*(?: \([^)]*\)?)?(?:, [\d./]+ep)?,?(?: (?:l|lo|los|loss|lr|T\w*)\b.*)?$"
     r"|(?:Test|Train) net out|Test score #"
 )
+_OF_TEST = re.compile(r"Test net out|Test score #")
 _CUT_HEADER = re.compile(r"^[IWEF]\d{4} |^[IWEF]\d{0,4}$")
 _LATE = re.compile(
     r"\bIteration \d|net output #|Optimization |Snapshotting "
@@ -306,6 +307,7 @@ class _SessionReader:
         self._phase = PHASES[0]
         self._layer = ""
         self._open: Block | None = None  # Intel's Caffe prints the net after a message without text
+        self._test: PrintedTest | None = None  # whose outputs may follow
 
     def read(self, message: Message) -> None:
         session, text = self.session, message.text
@@ -374,12 +376,14 @@ class _SessionReader:
         session, text = self.session, message.text
         if not _FRAGMENT.search(text):
             return False
+        if not _OF_TEST.search(text):
+            self._test = None  # it is over, whatever it lacks
         if not message.whole:  # another message begins where this one's number could continue
             raise _Damaged
         if match := _TEST.search(text):
-            session.tests.append(
-                PrintedTest(_whole(match[1]), _whole(match[2] or "0"), message.line, message.at)
-            )
+            net = _whole(match[2] or "0")
+            self._test = PrintedTest(_whole(match[1]), net, message.line, message.at)
+            session.tests.append(self._test)
         elif match := _OUTPUT.search(text) or _SCORE.search(text):
             self._output(match.groupdict())
         elif match := _OWN_LOSS.search(text):
@@ -397,13 +401,16 @@ class _SessionReader:
     def _output(self, printed: dict[str, str | None]) -> None:
         if not self.session.tests:  # the log begins in the middle of a test
             return
-        test = self.session.tests[-1]
+        test = self._test
+        if test is None:
+            raise _Damaged
         number, value, loss = (
             _whole(printed["number"] or "0"),
             printed["value"] or "",
             printed.get("loss"),
         )
-        if number <= test.last:  # of another test, whose first line is lost
+        if number <= test.last:  # of another test, whose first line is lost, and so is what follows
+            self._test = None
             raise _Damaged
         test.last = number
         name = printed.get("name") or f"score #{number}"

@@ -427,6 +427,24 @@ def test_a_vector_whose_beginning_no_test_shows_is_left_out(log, reader):
     assert reader.one(text).measurements == reader.one(log).measurements
 
 
+@pytest.mark.parametrize("shown", [True, False])
+def test_no_value_of_a_test_without_its_first_line_is_taken_for_the_one_before(log, reader, shown):
+    """The test before lacks its last outputs; the losses displayed between the two may be lost as well."""
+    before, after = (m.iteration for m in reader.one(log).measurements[1:3])
+    start, end = (log.index(f"Iteration {at}, Testing net") for at in (before, after))
+    text = log[start:end]
+    lost = r"(?m)^.*Test net output #[12].*\n" + ("" if shown else r"|^.*Iteration \d+.*\n")
+    text = text[: text.index("\n") + 1] + re.sub(lost, "", text[text.index("\n") + 1 :])
+    damaged = log[:start] + text + log[end:].partition("\n")[2]
+
+    whole = {m.iteration: m for m in reader.one(log).measurements}
+    found = {m.iteration: m for m in reader.one(damaged).measurements}
+    assert found.keys() == whole.keys() - {after}
+    assert found[before].test_loss is None and found[before].top1 == whole[before].top1
+    assert found[before].outputs == {"accuracy": whole[before].outputs["accuracy"]}
+    assert reader.noted("damaged line")
+
+
 def test_outputs_that_are_not_numbers_are_left_out(log, reader):
     text = re.sub(r"(Test net output #\d: top5 = )\S+", r"\1-nan(ind)", log)
     measured = reader.one(text).measurements[0]
