@@ -187,7 +187,7 @@ class _ProposalSearch:
                 yield name, against(passed[name])
             elif own := next((p.main for p in tried if p.policy.function == name), None):
                 yield name, against(own)
-            elif len(chosen) == top:
+            elif len(self.functions or ()) > top == len(chosen):  # else each was looked for
                 yield name, f"others come first ({named('top')} {top})"
             else:
                 yield name, self.lookup.refused.get(name, "no result on this task or a similar one")

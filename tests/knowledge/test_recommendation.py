@@ -464,6 +464,7 @@ SIG = "SIG(k0=0.1, gamma=0.001, l=100)"
     ("results", "functions", "top", "why"),
     [
         ([], ["UPCOS2"], 3, "no result on this task or a similar one"),
+        ([], ["sin2", "upcos2"], 2, "no result on this task or a similar one"),  # SIN2 has both places
         ([], ["sin2", "tri", "triexp"], 2, "others come first (top 2)"),
         ([summary(FIRST, None, **DIVERGED_5)], ["sin2"], 1, None),
         ([summary(SIG, None, **DIVERGED_5)], ["sig"], 3, "5 trainings diverged on this task"),
