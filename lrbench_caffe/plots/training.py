@@ -293,6 +293,8 @@ def runs_figure(title: str, runs: Sequence[RunCurves], by: Compared = TOP1_HIGH)
         _draw_run((result, loss, lr), run, by, length, look)
     whole = [run for run in shown if not run.diverged] or shown
     curves = [later for run in whole[:FEW] if (later := _later(run, by))]
+    top = by.best([best for run in shown if (best := run.best(by))])
+    curves += [[top[1]]] if top else []  # one that diverged may have the best test of all
     axis = by.axis([value for curve in curves for value in curve])
     axis.label(result)
     limits = axis.limits(curves)
@@ -322,9 +324,13 @@ def _badness(run: RunCurves, by: Compared) -> float:
 
 
 def _later(run: RunCurves, by: Compared) -> list[float]:
-    """Its values without the first quarter of the tests, in which they come from those of chance."""
-    values = [value for _, value in by.tests(run.measurements)]
-    return values[len(values) // 4 :]
+    """Its values without the first quarter of the tests, in which they come from those of chance.
+
+    Where the best test is among these, they begin with it.
+    """
+    tests, best = by.tests(run.measurements), run.best(by)
+    first = len(tests) // 4 if best is None else min(len(tests) // 4, tests.index(best))
+    return [value for _, value in tests[first:]]
 
 
 def _limit_loss(axes: Any, runs: Sequence[RunCurves], length: int) -> None:

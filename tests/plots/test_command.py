@@ -197,6 +197,25 @@ def test_a_run_that_diverged_does_not_flatten_the_others():
     assert alone.axes[2].get_ylim()[1] == pytest.approx(7.35)
 
 
+def rated(*values: float, diverged: bool = False) -> RunCurves:
+    tests = [measured(10 * number, value) for number, value in enumerate(values)]
+    return RunCurves("run", np.empty((0, 3)), tests, diverged)
+
+
+@pytest.mark.parametrize(
+    "runs",
+    [
+        [rated(93.0, 90.0, 89.0, 88.0)],  # a fine-tuning that made the net worse
+        [rated(10.0, 95.0, 80.0, *10 * [81.0])],
+        [rated(10.0, 80.0, 81.0, 82.0), rated(10.0, 93.0, 12.0, diverged=True)],
+    ],
+)
+def test_the_best_test_is_in_the_picture(runs):
+    low, high = runs_figure("digits", runs).axes[0].get_ylim()
+    best = max(test.top1 for run in runs for test in run.measurements)
+    assert 50 < low < best < high  # and the tests at chance are not
+
+
 def autoencoder(*values: float, **outputs: float) -> RunCurves:
     """Tests of a net whose loss is called l2; the first one is before any update."""
     tests = [
