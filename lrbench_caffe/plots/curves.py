@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from lrbench_caffe.errors import ParameterError, did_you_mean
 from lrbench_caffe.knowledge.criteria import direction, first_output, output, own_direction
 from lrbench_caffe.metrics import METRICS, Measurement, of_first_net, scalar_names, value_of
+from lrbench_caffe.plots.files import policy_label
 from lrbench_caffe.plots.training import Compared, RunCurves, training_figure
 from lrbench_caffe.runs.directory import RunDirectory
 from lrbench_caffe.runs.runjson import task_title
@@ -40,7 +41,7 @@ def read_curves(directory: Path) -> RunCurves:
     policy = record.get("policy_short") or record.get("policy") or "?"
     seed = f"seed {record['seed']}" if record.get("seed") is not None else ""
     status = str(record.get("status"))
-    parts = (str(policy), seed, _start(record), _state(run, status))
+    parts = (policy_label(str(policy)), seed, _start(record), _state(run, status))
     label = ", ".join(part for part in parts if part)
     tests = of_first_net(run.measurements())
     return RunCurves(label, run.iterations(), tests, diverged=status == "diverged")

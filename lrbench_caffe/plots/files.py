@@ -23,6 +23,8 @@ SHOWN_DPI = 80  # in a notebook
 MOST_PIXELS = 2**16 - 1  # along an edge: matplotlib's limit
 T = TypeVar("T")  # a figure; matplotlib is loaded only where something is drawn
 LONGEST_LINE = 150  # characters of a title or an entry; longer ones leave no room for the drawing
+LONGEST_POLICY = 80  # of these where an entry says more than the policy
+LONGEST_ENTRY = 400  # characters of one that may have several lines
 # Characters of a title that fit beside each other: over a drawing with a legend at its side, over a figure.
 OVER_AXES, OVER_ALL = 70, 100
 # Without the time of writing and random ids, so that equal plots are equal files.
@@ -149,6 +151,16 @@ def plain_label(text: str, most: int = LONGEST_LINE) -> str:
     """A name for a legend, which leaves out what begins with "_", or for the list beside an axis."""
     plain = shortened(visible(text), most)
     return f" {plain}" if plain.startswith("_") else plain
+
+
+def policy_label(policy: str, more: str = "", most: int = LONGEST_POLICY) -> str:
+    """A policy with what else an entry says of it, for which a long policy makes room."""
+    return f"{shortened(visible(policy), most)}{more}"
+
+
+def policy_lines(text: str) -> str:
+    """A whole policy, in lines that fit below a drawing."""
+    return "\n".join(textwrap.wrap(shortened(text, LONGEST_ENTRY), OVER_ALL))
 
 
 def tick_label(text: str) -> str:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lrbench_caffe.errors import InputError
-from lrbench_caffe.plots.files import OVER_ALL, plain, tick_label, title_lines
+from lrbench_caffe.plaintext import shortened
+from lrbench_caffe.plots.files import (
+    LONGEST_LINE,
+    OVER_ALL,
+    plain,
+    policy_label,
+    tick_label,
+    title_lines,
+)
 from lrbench_caffe.plots.style import ACCURACY, TEST, TRAIN
 
 if TYPE_CHECKING:
@@ -19,6 +27,8 @@ if TYPE_CHECKING:
 
 OTHER = "#555555"  # numbers of policies that are not on the front
 LISTED = 100  # of them; a longer list makes a picture that cannot be looked at
+LONGEST_NUMBERS = 24  # characters of those of equal policies
+Point = tuple[float, float]  # cost and utility
 MARKERS = {"measured": "o", "paper": "s", "imported": "^"}  # by where the numbers come from
 
 
@@ -70,13 +80,15 @@ def pareto_figure(
         _draw_policies(axes, of_source, (cost, utility), marker, source)
     points = [point for candidate in front if (point := _point(candidate, cost, utility))]
     axes.step(*zip(*points), where="post", color=TEST, linewidth=1, label="Pareto front:")
-    for number, (candidate, point) in enumerate(zip(front, points), 1):
-        _number_in_front(axes, number, point)
+    for point, numbers in _by_point(points, 1):
+        _number_in_front(axes, numbers, point)
+    for number, candidate in enumerate(front, 1):
         axes.plot([], [], " ", label=_listed(number, candidate, (cost, utility)))
     if others:
         axes.plot([], [], " ", label="not on it:")
-    for number, (candidate, point) in enumerate(numbered, len(front) + 1):
-        _number_beside(axes, number, point)
+    for point, numbers in _by_point([point for _, point in numbered], len(front) + 1):
+        _number_beside(axes, numbers, point)
+    for number, (candidate, _) in enumerate(numbered, len(front) + 1):
         axes.plot([], [], " ", label=_listed(number, candidate, (cost, utility)))
     if len(others) > LISTED:
         axes.plot([], [], " ", label=f"and {len(others) - LISTED} more, without a number")
@@ -89,16 +101,25 @@ def pareto_figure(
     return plain(figure)
 
 
-def _number_in_front(axes: Any, number: int, point: tuple[float, float]) -> None:
+def _by_point(points: Sequence[Point], first: int) -> Iterator[tuple[Point, str]]:
+    """Each point once, with the numbers of all that are there: "4, 5, 6"."""
+    numbers: dict[Point, list[int]] = {}
+    for number, point in enumerate(points, first):
+        numbers.setdefault(point, []).append(number)
+    for point, there in numbers.items():
+        yield point, shortened(", ".join(map(str, there)), LONGEST_NUMBERS)
+
+
+def _number_in_front(axes: Any, numbers: str, point: Point) -> None:
     axes.annotate(
-        str(number), point, xytext=(-4, 5), textcoords="offset points", ha="right",
+        numbers, point, xytext=(-4, 5), textcoords="offset points", ha="right",
         fontsize=9, fontweight="bold", color=TEST,
     )  # fmt: skip
 
 
-def _number_beside(axes: Any, number: int, point: tuple[float, float]) -> None:
+def _number_beside(axes: Any, numbers: str, point: Point) -> None:
     axes.annotate(
-        str(number), point, xytext=(4, 3), textcoords="offset points", fontsize=7, color=OTHER
+        numbers, point, xytext=(4, 3), textcoords="offset points", fontsize=7, color=OTHER
     )
 
 
@@ -107,12 +128,10 @@ def _listed(number: int, candidate: RankingEntry, by: tuple[Criterion, Criterion
     cost, utility = by
     point = _point(candidate, cost, utility)
     values = f": {point[1]:.{utility.digits}f} at {point[0]:.{cost.digits}f}" if point else ""
-    return f"{number}  {candidate.summary.policy.text}{values}"
+    return f"{number}  {policy_label(candidate.summary.policy.text, values)}"
 
 
-def _point(
-    candidate: RankingEntry, cost: Criterion, utility: Criterion
-) -> tuple[float, float] | None:
+def _point(candidate: RankingEntry, cost: Criterion, utility: Criterion) -> Point | None:
     """Cost and utility, None where one is not known."""
     x, y = candidate.spread(cost.name), candidate.spread(utility.name)
     return (x.mean, y.mean) if x and y else None
@@ -190,12 +209,12 @@ def _labels(ranked: Sequence[Ranked]) -> list[str]:
     starts = len({summary.start for summary in summaries}) > 1
     labels = []
     for summary, row in zip(summaries, ranked):
-        text = (
-            summary.policy.text
-            + f"  of {summary.max_iter}" * lengths
-            + f", {summary.start}" * starts
+        text = policy_label(
+            summary.policy.text,
+            f"  of {summary.max_iter}" * lengths + f", {summary.start}" * starts,
         )
-        labels.append(text if row.place is None else f"{text}  {row.place}")
+        place = "" if row.place is None else f"  {row.place}"
+        labels.append(policy_label(text, place, LONGEST_LINE - len(place)))
     return labels
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lrbench_caffe.lr import Composition, FunctionPolicy, Policy
-from lrbench_caffe.plots.files import plain
+from lrbench_caffe.plots.files import plain, policy_lines
 from lrbench_caffe.plots.style import LR, MAX_POINTS, series
 
 if TYPE_CHECKING:
@@ -56,13 +56,13 @@ def schedule_figure(policies: Sequence[Policy], max_iter: int, *, log: bool = Fa
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 3.5 + 0.15 * len(policies)), layout="constrained")
+    labels = [policy_lines(_described(policy)) for policy in policies]
+    lines = sum(label.count("\n") + 1 for label in labels)
+    figure = Figure(figsize=(8, 3.5 + 0.18 * lines), layout="constrained")
     axes = figure.subplots()
-    for number, policy in enumerate(policies):
+    for number, (policy, label) in enumerate(zip(policies, labels)):
         t = shown_iterations(policy, max_iter, MAX_POINTS, log=log)
-        # What a plateau decides is not known before the training.
-        unknown = " (before its plateau)" if policy.pending else ""
-        axes.plot(t, policy(t), linewidth=1, label=f"{policy:.6g}{unknown}", **series(number))
+        axes.plot(t, policy(t), linewidth=1, label=label, **series(number))
     axes.set_xlabel("iteration")
     axes.set_ylabel("learning rate")
     if log:
@@ -72,6 +72,11 @@ def schedule_figure(policies: Sequence[Policy], max_iter: int, *, log: bool = Fa
     axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", fontsize=8)
     return plain(figure)
+
+
+def _described(policy: Policy) -> str:
+    """A policy in a legend; what a plateau decides is not known before the training."""
+    return f"{policy:.6g}{' (before its plateau)' if policy.pending else ''}"
 
 
 def shown_iterations(

@@ -20,7 +20,7 @@ from lrbench_caffe.metrics import (
     scalar_names,
     value_of,
 )
-from lrbench_caffe.plots.files import plain, plain_label, title_lines
+from lrbench_caffe.plots.files import LONGEST_LINE, plain, plain_label, policy_label, title_lines
 from lrbench_caffe.plots.style import (
     ACCURACY,
     LR,
@@ -128,7 +128,8 @@ class RunCurves:
     def text(self, by: Compared) -> str:
         """ "SIN2(...), seed 1: 98.20 % at 600", for the legend."""
         top = self.best(by)
-        return self.label if top is None else f"{self.label}: {by.text(top[1])} at {top[0]}"
+        value = "" if top is None else f": {by.text(top[1])} at {top[0]}"
+        return policy_label(self.label, value, LONGEST_LINE - len(value))
 
     @property
     def empty(self) -> bool:

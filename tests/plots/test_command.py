@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -132,6 +133,16 @@ def test_runs_in_one_picture(run, tmp_path):
     assert run("runs", "a", "b") == "plot: runs.png\n"
     (tmp_path / "latest").symlink_to("a")
     assert run("runs", "latest", "a", "a") == "plot: a.png\n"  # runs/*: one run
+
+
+def test_a_long_policy_makes_room_for_seed_status_and_best_test(run, tmp_path):
+    long = f"NSTEP(k0=0.01, gamma=0.9, l={list(range(100, 9000, 100))})"
+    write_run(tmp_path / "a", long, "failed", [measured(50, 99.0)], 60)
+    write_run(tmp_path / ("b" * 150), long, "failed", [measured(50, 98.0)], 60)
+    run("runs", "a", "b" * 150, "--out", "x.svg")
+    labels = re.findall(r"<!-- (NSTEP.*) -->", Path("x.svg").read_text())
+    assert labels[0].endswith("…, seed 1, failed, a: 99.00 % at 50")
+    assert labels[1].endswith("bbb…: 98.00 % at 50") and "…, seed 1, failed, bbb" in labels[1]
 
 
 def test_runs_that_are_called_alike_have_their_folders_named(run, tmp_path):

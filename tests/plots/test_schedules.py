@@ -61,3 +61,17 @@ def test_iterations_are_spread_out_over_every_cycle():
         70,
     ):  # none falls on few places of a cycle, as every 1,000th would
         assert len(np.unique(t % cycle * 10 // cycle)) == 10
+
+
+@pytest.mark.parametrize("number", [1, 30])
+def test_the_legend_of_long_policies_fits_below_the_drawing(number):
+    steps = list(range(1000, 3000, 50))
+    policies = [parse(f"NSTEP(k0={n}, gamma=0.5, l={steps})") for n in range(1, number + 1)]
+    figure = schedule_figure(policies, 4000)
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    box, (drawing,) = legend.get_window_extent(), figure.axes
+    assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 and box.y0 >= figure.bbox.y0
+    assert drawing.get_window_extent().height > 0.2 * figure.dpi * 8
+    texts = [text.get_text().replace("\n", " ") for text in legend.get_texts()]
+    assert texts == [f"{policy:.6g}" for policy in policies]
