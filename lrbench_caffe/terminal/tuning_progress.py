@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.progress import BarColumn
 
@@ -35,7 +35,9 @@ class TuningDisplay(TuningObserver):
     def __init__(self, console: Console) -> None:
         self._console = console
         self._running: set[Job] = set()
-        # Iterations of each run directory that were counted or are of an earlier command.
+        # Iterations of each run directory: that the study counts, and that this command need not
+        # train or has counted. An interrupted training has some of which the study knows when it ends.
+        self._ended: dict[str, int] = {}
         self._counted: dict[str, int] = {}
         self._scales: dict[str, float] = {}  # of each run directory; see ``Study``
         self._lines: set[str] = set()  # run directories that have theirs
@@ -78,7 +80,7 @@ class TuningDisplay(TuningObserver):
         self._show(iterations)
         if not self._console.is_terminal and time.monotonic() - self._said > LINE_SECONDS:
             best_so_far = f"; best so far {self._best}" if self._best else ""
-            self.say(f"{self._done(iterations, self._running_iterations())}{best_so_far}")
+            self.say(f"{self._done(iterations)}{best_so_far}")
 
     def ended(self, result: JobResult, iterations: int) -> None:
         training = result.training
@@ -88,6 +90,7 @@ class TuningDisplay(TuningObserver):
         self._running.discard(training)
         before = self._counted.get(training.out, 0)
         self._counted[training.out] = max(before, result.iteration)
+        self._ended[training.out] = max(self._ended.get(training.out, 0), result.iteration)
         record = self._is_record(result)
         if result.seconds:  # existing trainings are not reported
             scale = self._scales.get(training.out, 1.0)
@@ -96,7 +99,7 @@ class TuningDisplay(TuningObserver):
                 self._lines.add(training.out)
                 line = result_line(result, self._best_test)
                 settings = with_settings(words_of(settings_of(training.run.path)))
-                done = self._done(iterations, self._running_iterations())
+                done = self._done(iterations)
                 so_far = self._so_far(record) + (f"; {done}" if self._expected else "")
                 self.say(line + settings + so_far)
         self._show(iterations)
@@ -133,23 +136,32 @@ class TuningDisplay(TuningObserver):
 
     def _show(self, iterations: int) -> None:
         best_so_far = f"; best {self._best}" if self._best else ""
-        running = self._running_iterations()
-        status = f"{self._done(iterations, running)}{best_so_far}"
-        self._bar.update(self._task, completed=iterations + running, status=status)
+        status = f"{self._done(iterations)}{best_so_far}"
+        done = iterations + self._under_way(self._ended)
+        self._bar.update(self._task, completed=done, status=status)
 
-    def _running_iterations(self) -> int:
-        """Those of the trainings that have not ended, as the solver's own. Several may be parts of one."""
-        reached = {training.out: training.reached for training in self._running}
-        new = (self._scales[out] * max(0, now - self._counted[out]) for out, now in reached.items())
+    def _under_way(self, before: Mapping[str, int]) -> int:
+        """Iterations of the trainings that have not ended, as the solver's own.
+
+        Args:
+            before: those of each run directory that do not count.
+        """
+        reached: dict[str, int] = {}
+        for training in self._running:  # several may be parts of one
+            until = training.reached if training.until is None else training.until
+            now = min(until, training.reached)
+            reached[training.out] = max(now, reached.get(training.out, 0))
+        new = (self._scales[out] * max(0, now - before.get(out, 0)) for out, now in reached.items())
         return round(sum(new))
 
-    def _done(self, iterations: int, running: int) -> str:
+    def _done(self, iterations: int) -> str:
         """ "20 % of 31,028 iterations, about 0:06:38 left".
 
         The time is by the rate since the command began. Until it has trained a little, starting
         trainings took most of it.
         """
-        expected, now, trained = self._expected, iterations + running, self._trained + running
+        expected, now = self._expected, iterations + self._under_way(self._ended)
+        trained = self._trained + self._under_way(self._counted)
         if not expected:
             return f"{now:,} iterations"
         text = f"{100 * now / expected:.0f} % of {expected:,} iterations"

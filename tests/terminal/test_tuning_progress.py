@@ -107,6 +107,27 @@ def test_the_parts_of_a_training_count_once(tmp_path: Path, clock: list[float]) 
     assert shares == ["30", "50", "75"]
 
 
+def test_what_an_earlier_command_trained_of_an_interrupted_training_is_not_left(
+    tmp_path: Path, clock: list[float]
+) -> None:
+    text = io.StringIO()
+    display = TuningDisplay(Console(file=text, width=80))
+    killed, part = training("FIX(k0=0.1)", tmp_path), training("FIX(k0=0.01)", tmp_path)
+    part = replace(part, until=100)  # of one that has got further
+    result(killed, 90.0, 160)
+    result(part, 80.0, 200)
+    display.expect(400)
+    for one in (killed, part):
+        display.begun(one)
+    result(killed, 90.0, 180)
+    clock[0] += 31
+    display.waiting(0)  # 180 and 100 are there; 20 in 31 seconds are this command's, 120 are left
+    display.ended(result(killed, 90.0, 200, "finished"), 200)  # 40 in 31 seconds, 100 are left
+    waiting, ended = text.getvalue().splitlines()
+    assert waiting == "70 % of 400 iterations, about 0:03:06 left"
+    assert ended.endswith("; 75 % of 400 iterations, about 0:01:17 left")
+
+
 def test_iterations_of_another_batch_count_as_the_solvers_own(
     tmp_path: Path, clock: list[float]
 ) -> None:
