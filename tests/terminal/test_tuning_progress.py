@@ -128,6 +128,22 @@ def test_what_an_earlier_command_trained_of_an_interrupted_training_is_not_left(
     assert ended.endswith("; 75 % of 400 iterations, about 0:01:17 left")
 
 
+def test_the_time_for_which_it_was_suspended_is_not_that_of_its_trainings(
+    tmp_path: Path, clock: list[float]
+) -> None:
+    text = io.StringIO()
+    display = TuningDisplay(Console(file=text, width=80))
+    one = training("FIX(k0=0.1)", tmp_path)
+    display.expect(200)
+    display.begun(one)
+    clock[0] += 40
+    display.waiting(0)
+    clock[0] += 8 * 3600  # Ctrl-Z in the evening, fg in the morning
+    display.ended(result(one, 90.0, 100), 100)
+    # 100 iterations in 40 seconds, and in one minute of those hours at most.
+    assert text.getvalue().endswith("; 50 % of 200 iterations, about 0:01:40 left\n")
+
+
 def test_iterations_of_another_batch_count_as_the_solvers_own(
     tmp_path: Path, clock: list[float]
 ) -> None:
