@@ -28,6 +28,7 @@ ABOVE = 2.5  # from the top of the range to the step above it
 BELOW_LIMIT = 0.6  # of the lowest LR that diverged: the highest one to try
 ENDS = (0.1, 0.01)  # the envelope at the end of the training
 CYCLES = (1, 2, 5)  # in a training; COS, which begins at the top, has half a cycle less
+LEFT = 0.1  # of half a cycle that may be left behind the last one
 _NSTEP_AT = (0.5, 0.7, 0.8, 0.9, 0.95)  # of max_iter, as in the paper's Table VII
 
 
@@ -175,11 +176,21 @@ def half_cycle(name: str, cycles: int, max_iter: int, epoch: float | None) -> in
     near enough."""
     halves = 2 * cycles - 1 if name == "COS" else 2 * cycles
     # What is left behind the last cycle is the rise of another one.
-    return _epochs(max_iter / halves, epoch, 0.1 / (halves + 0.1))
+    half = _epochs(max_iter / halves, epoch, LEFT / (halves + LEFT))
+    if max_iter - halves * half <= LEFT * half:
+        return half
+
+    def height(half: int) -> float:
+        """How far from the bottom of its cycle the last update is, in halves."""
+        beyond = (max_iter - 1) / half - halves
+        return abs((beyond + 1) % 2 - 1)
+
+    # In a short training the iterations that rounding leaves are much of a half, or several.
+    return min(half, half + 1, key=height)
 
 
 def _epochs(iterations: float, epoch: float | None, most: float = 0.1) -> int:
-    """Down to whole epochs, unless that takes more than a share; never up: the last cycle has to end."""
+    """Down to whole epochs, unless that takes more than a share."""
     if epoch:
         whole = int(iterations / epoch) * epoch
         if whole >= (1 - most) * iterations:

@@ -55,6 +55,26 @@ def test_every_cycle_ends_low(max_iter: int, epoch: float) -> None:
         assert rates[-1] - low <= 0.25 * (top - low), str(candidate.policy)
 
 
+@pytest.mark.parametrize(
+    ("cycles", "max_iter", "half"),
+    [
+        (
+            5,
+            199,
+            20,
+        ),  # 10 halves of 19 end 9 iterations early, at which the LR is at half its height
+        (5, 109, 11),
+        (5, 104, 10),  # 104 is 4 of 10 behind 100, but 6 of 11 before 110
+        (2, 119, 30),
+        (5, 26, 3),  # 25 is a third of a half behind 24, with halves of 2 in the middle of one
+        (1, 199, 99),  # of the next rise there is one hundredth
+        (5, 1007, 100),
+    ],
+)
+def test_a_cycle_of_a_short_training_ends_low(cycles: int, max_iter: int, half: int) -> None:
+    assert half_cycle("TRI", cycles, max_iter, None) == half
+
+
 def test_a_given_range_is_the_top_to_the_last_bit() -> None:
     for thousandths in range(101, 999):
         high = thousandths / 10_000
