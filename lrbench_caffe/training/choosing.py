@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lrbench_caffe.database.patience import BESIDE_TRAINING
-from lrbench_caffe.errors import LRBenchError, ParameterError
+from lrbench_caffe.errors import LRBenchError, ParameterError, named
 from lrbench_caffe.lr import Filled, FunctionPolicy, Policy, PolicyError
 from lrbench_caffe.lr.text import read, read_value
 from lrbench_caffe.progress import Progress
@@ -274,18 +274,20 @@ def repeats_policy(
     """Whether the policy and parameters that a resumed run is given are the policy that it has.
 
     A function without all its parameters is, where those it has are the run's; so are parameters
-    alone.
+    alone. The solver's own lr_policy may be repeated as it is shown, with the solver's decimals.
     """
-    own = settings.bound_policy()
+    policies = (settings.bound_policy(), settings.recorded_policy())
     given = _values(flags)
     if text is None:
-        return _has(own, given)
+        return any(_has(own, given) for own in policies)
     if not wants_experience(text, flags, solver, settings.max_iter):
-        return str(choose_policy(text, flags, solver, settings.max_iter).policy) == settings.policy
+        asked = str(choose_policy(text, flags, solver, settings.max_iter).policy)
+        return asked in map(str, policies)
     if text.strip().lower() == AUTO:
         return True
     call = read(text)[0].call
-    return call.name.upper() == own.function and _has(own, {**call.arguments, **given})
+    given = {**call.arguments, **given}
+    return any(call.name.upper() == own.function and _has(own, given) for own in policies)
 
 
 def _has(policy: Policy, given: Mapping[str, Any]) -> bool:
@@ -295,4 +297,8 @@ def _has(policy: Policy, given: Mapping[str, Any]) -> bool:
 
 def _values(flags: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters that were given as flags."""
-    return {name: read_value(str(value)) for name, value in flags.items() if value is not None}
+    return {
+        name: read_value(str(value), named(name))
+        for name, value in flags.items()
+        if value is not None
+    }

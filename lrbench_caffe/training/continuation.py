@@ -155,14 +155,15 @@ def _other_policy(
     given = {name: value for name, value in request.parameters.items() if value is not None}
     asked = ["{4}"] if request.policy is not None else []
     asked += [f"{{{name}}} {{{number}}}" for number, name in enumerate(given, start=5)]
+    parameters = " ".join(asked) if request.policy is not None else "{3}"
     return ParameterError(
-        f"{{resume}}: the run's policy is {{0:.7g}}, not {' '.join(asked)}; allowed: the same, or no "
+        f"{{resume}}: the run's policy is {{0}}, not {' '.join(asked)}; allowed: the same, or no "
         "{policy} and no parameters; to continue with another policy, begin a new run: "
-        "{1} {snapshot} {2} {policy} {3}",
-        old.bound_policy(),
+        f"{{1}} {{snapshot}} {{2}} {{policy}} {parameters}",
+        old.recorded_policy(),
         solver.path,
         _newest_state(run),
-        request.policy or "POLICY",
+        "POLICY",
         request.policy,
         *given.values(),
     )

@@ -275,6 +275,23 @@ def test_flags_may_be_repeated(begun: Workspace) -> None:
     begun.train("begun.prototxt", "--resume", "--out", "begun", *flags.split()).succeeded()
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--lr", "INV(k0=0.05, gamma=0.01, p=0.75)"],
+        ["--lr", "inv", "--k0", "0.05"],
+        ["--k0", "0.05", "--p", "0.75"],
+    ],
+)
+def test_the_solvers_policy_may_be_repeated_as_it_is_shown(
+    begun: Workspace, flags: list[str]
+) -> None:
+    """It is trained with the float32 numbers, 0.05000000074505806 for 0.05."""
+    restore(begun)
+    done = begun.train("begun.prototxt", "--resume", "--out", "begun", *flags)
+    assert "INV(k0=0.05, gamma=0.01, p=0.75)" in done.succeeded().out
+
+
 def test_a_resumed_run_cannot_end_before_it_stands(begun: Workspace) -> None:
     restore(begun)
     begun.train("--resume", "--out", "begun", "--max-iter", "59").failed(
