@@ -191,11 +191,11 @@ class Session:
         checkpoint_seconds: float,
     ) -> TrainingOutcome:
         note = Audience(observers).note
-        patched = self._write()
-        self._take_over(note)
-        free_dead_readers(self.solver.phase_nets)
-        # Signals first: one that comes while Caffe starts stops the training once it can.
+        # Signals first: one that comes before the training can begin stops it once it can.
         with signals:
+            patched = self._write()
+            self._take_over(note)
+            free_dead_readers(self.solver.phase_nets)
             started = self._started(hang_seconds, note)
             request = self._request(patched, started.library)
             with started.worker as worker:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 from pathlib import Path
+from typing import Any
 
 import h5py
 import pytest
 
 from lrbench_caffe import api
+from lrbench_caffe.prototxt.patch import write_prototxts
 from lrbench_caffe.runs.caffefiles import state_digest
 from lrbench_caffe.runtime.client import Worker
 from lrbench_caffe.training import session
@@ -221,6 +225,22 @@ def test_interrupted_while_caffe_starts(
     assert record["status"] == "stopped"
     assert record["reason"] == "interrupted before the training began"
     workspace.train("--resume", "--out", "out", "--max-iter", "10").succeeded()
+
+
+def test_interrupted_while_the_run_directory_is_written(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run is not left as one that is running: it stops with a snapshot as soon as it can."""
+
+    def interrupted(*args: Any, **options: Any) -> Path:
+        os.kill(os.getpid(), signal.SIGINT)
+        return write_prototxts(*args, **options)
+
+    monkeypatch.chdir(workspace.path)
+    monkeypatch.setattr(session, "write_prototxts", interrupted)
+    run = api.train("solver.prototxt", out="out", no_database=True)
+    assert (run.status, workspace.run("out").record["reason"]) == ("stopped", "stopped by a signal")
+    assert workspace.run("out").state(0).is_file()
 
 
 def test_publish_needs_out(workspace: Workspace) -> None:
