@@ -57,7 +57,7 @@ class Policy(ABC):
             A float, or a float64 array of the shape of t. Both ways give the same bits.
 
         Raises:
-            PolicyError: t is negative or not a number, or the policy needs max_iter.
+            PolicyError: t is negative or not a finite number, or the policy needs max_iter.
         """
         if self.needs_max_iter:
             raise PolicyError(
@@ -67,7 +67,7 @@ class Policy(ABC):
             times = np.asarray(t, dtype=np.float64)
         except (TypeError, ValueError):
             times = np.array(np.nan)
-        if not np.all(times >= 0):
+        if not np.all((times >= 0) & (times < np.inf)):
             raise PolicyError(f"an iteration must be a number, 0 or more: {t}")
         with np.errstate(over="ignore", under="ignore"):
             rates = self._rates(times.reshape(-1))

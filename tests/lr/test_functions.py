@@ -257,7 +257,7 @@ def test_a_policy_cannot_be_changed():
         policy.params["k0"] = 5
 
 
-@pytest.mark.parametrize("t", [-1, [0, -1], float("nan"), None, "later"])
+@pytest.mark.parametrize("t", [-1, [0, -1], float("nan"), float("inf"), [0, 1e400], None, "later"])
 def test_an_iteration_that_is_none_is_refused(t):
     with pytest.raises(PolicyError, match="an iteration must be a number, 0 or more"):
         parse("FIX(k0=0.1)")(t)
