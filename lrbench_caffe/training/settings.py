@@ -11,7 +11,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from lrbench_caffe.errors import InputError, ParameterError, named, verbatim
+from lrbench_caffe.errors import InputError, ParameterError, TrainingError, named, verbatim
 from lrbench_caffe.lr import (
     Completed,
     Filled,
@@ -22,6 +22,7 @@ from lrbench_caffe.lr import (
     complete_text,
     parse,
 )
+from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.native.library import NARROW, WIDTHS, find_library
 from lrbench_caffe.prototxt.messages import Messages, shortest
 from lrbench_caffe.prototxt.patch import BASE_LR, GRADIENTS, LR_WAYS
@@ -265,11 +266,11 @@ def complete_policy(
 
 
 def check_triggers(policy: Policy, solver: Solver) -> None:
-    """Raise an InputError if a policy depends on a metric that the solver's tests do not measure."""
-    starts = [segment.start for segment in getattr(policy, "segments", ())]
-    triggers = {start for start in starts if isinstance(start, Trigger)}
-    triggers.update([policy.pending] if policy.pending else [])
-    for trigger in triggers:
+    """Raise an InputError if a policy depends on a metric that the solver's tests do not measure.
+
+    Whether they have a loss, only the first test tells (see ``check_measured``).
+    """
+    for trigger in _triggers(policy):
         if not solver.tests:
             raise ParameterError(
                 "{policy}: {0:.7g} decides by tests, but {1} has no test nets (no test_iter)",
@@ -284,6 +285,23 @@ def check_triggers(policy: Policy, solver: Solver) -> None:
                 solver.tests[0].net.title,
                 solver.path,
             )
+
+
+def check_measured(policy: Policy, solver: Solver, test: Measurement) -> None:
+    """Raise a TrainingError if a policy depends on a metric that a test of the first net has not got."""
+    for trigger in _triggers(policy):
+        if getattr(test, trigger.metric) is None:
+            raise TrainingError(
+                f"{named('policy')}: {policy:.7g} decides by {trigger.metric}, which a test of the "
+                f"{solver.tests[0].net.title} of {solver.path} does not give"
+            )
+
+
+def _triggers(policy: Policy) -> set[Trigger]:
+    """What a policy may have to watch for, now or later."""
+    starts = [segment.start for segment in getattr(policy, "segments", ())]
+    later = [segment.policy.pending for segment in getattr(policy, "segments", ())]
+    return {one for one in (*starts, *later, policy.pending) if isinstance(one, Trigger)}
 
 
 def _native(solver: Solver, max_iter: int) -> Policy:

@@ -12,6 +12,7 @@ from typing import NoReturn
 import numpy as np
 
 from lrbench_caffe.errors import InputError, LRBenchError, TrainingError, named
+from lrbench_caffe.metrics import of_first_net
 from lrbench_caffe.prototxt.nets import has_plain_softmax_loss
 from lrbench_caffe.prototxt.refusal import DamagedData, open_solver, with_data, with_layers
 from lrbench_caffe.prototxt.solver import Solver
@@ -24,6 +25,7 @@ from lrbench_caffe.training.evaluator import measure, measuring_notes
 from lrbench_caffe.training.monitor import ScheduleMonitor
 from lrbench_caffe.training.observer import Audience, Observer
 from lrbench_caffe.training.replay import replay_plan
+from lrbench_caffe.training.settings import check_measured
 from lrbench_caffe.training.signals import Signals
 
 Load = Callable[[Worker, Opened, Callable[[str], None]], int]
@@ -96,6 +98,7 @@ class Trainer:
         )
         self._iteration = self._first = 0  # the first is where this session begins
         self._verdict: str | None = None
+        self._tested = False  # whether the run was ever tested
         self._measured = False  # whether the test due at this iteration is done
         self._since_test: list[np.ndarray] = []  # training losses since the previous test
         self._began = self._saved = time.monotonic()
@@ -216,6 +219,7 @@ class Trainer:
         decisions = [self._monitor.observe(measurement) for measurement in past]
         self._run.put_decisions(asdict(decision) for decision in decisions if decision)
         last_test = past[-1].iteration if past else 0
+        self._tested = bool(past)
         self._measured = bool(past) and last_test == self._iteration
         rows = self._run.iterations()
         rows = rows[rows[:, 0] < self._iteration]
@@ -286,6 +290,10 @@ class Trainer:
         )
         if test is None:
             return  # stopped in the middle: the resumed run tests again
+        if not self._tested:  # in later tests, what is not there may be infinite
+            self._tested = True
+            for measurement in of_first_net(test.measurements):
+                check_measured(self._monitor.policy, self._solver, measurement)
         self._since_test = []
         self._measured = True
         for measurement in test.measurements:

@@ -376,6 +376,27 @@ def test_an_output_whose_length_varies(workspace: Workspace) -> None:
     assert "boxes: no mean (its length varies)" in run.log.read_text()
 
 
+def test_a_policy_that_waits_for_what_no_test_measures(workspace: Workspace) -> None:
+    """Its LR would fall at every n-th test."""
+    training, test = "include { phase: TRAIN }", "include { phase: TEST }"
+    ends = layer("SoftmaxWithLoss", "ip2 label", "loss", training)
+    ends += layer("Reduction", "ip2", "sum", test) + layer("Silence", "label", "", test)
+    workspace.write("net.prototxt", nets.net(last=ends))
+    workspace.write("solver.prototxt", nets.solver(max_iter=4, test_interval=2))
+    for number, policy in enumerate(
+        (
+            "PLATEAU(k0=0.01, gamma=0.1, n=1, metric=test_loss)",
+            "FIX(k0=0.01) ; plateau(n=1, metric=test_loss): FIX(k0=0.001)",
+        )
+    ):
+        done = workspace.train("solver.prototxt", "--lr", policy, "--out", f"out{number}")
+        done.failed(1, f"--lr: {policy} decides by test_loss", "the test net #0")
+        assert workspace.run(f"out{number}").record["iteration"] == 0
+    mixed = "FIX(k0=0.01) ; plateau(n=1, metric=test_loss): PLATEAU(k0=0.01, gamma=0.1, n=1)"
+    done = workspace.train("solver.prototxt", "--lr", mixed, "--out", "out")
+    done.failed(2, "decides by top1, but the test net #0 of solver.prototxt does not classify")
+
+
 # -- the head that counts --------------------------------------------------------------------------
 
 
