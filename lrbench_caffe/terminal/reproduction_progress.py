@@ -15,6 +15,7 @@ from lrbench_caffe.reproduction.speed import duration
 from lrbench_caffe.tabular import Rows
 from lrbench_caffe.terminal.console import Console, TextColumn, progress
 from lrbench_caffe.terminal.database import complain
+from lrbench_caffe.terminal.stopwatch import Stopwatch
 from lrbench_caffe.terminal.tables import terminal_table
 
 LINE_SECONDS = 60.0  # between two lines where there is no terminal and nothing has ended
@@ -64,7 +65,8 @@ class TrainingsDisplay(TrainingsObserver):
         self._open = set(self._items)
         self._paces = paces
         self._slots = max(1, slots)
-        self._began = self._said = time.monotonic()
+        self._watch = Stopwatch()
+        self._said = time.monotonic()
         self._goal = sum(self._missing.values())
         self._bar = progress(
             console,
@@ -81,6 +83,7 @@ class TrainingsDisplay(TrainingsObserver):
         self._bar.stop()
 
     def look(self) -> None:
+        self._watch.look()
         done = {training: self._done(training) for training in self._items}
         status = f", {self._trainings()}{self._left(done)}"
         count = sum(done.values())
@@ -89,6 +92,7 @@ class TrainingsDisplay(TrainingsObserver):
             self.say(f"{count:,} of {self._goal:,} iterations{status}")
 
     def ended(self, result: JobResult) -> None:
+        self._watch.look()
         self._open.discard(result.training)
         note = self._items[result.training].plan.note
         self.say(f"{self._trainings()}: {result_line(result)}" + (f"  {note}" if note else ""))
@@ -112,7 +116,7 @@ class TrainingsDisplay(TrainingsObserver):
         if not self._paces:
             return ""
         ready, whole = self._seconds(done), self._seconds(self._missing)
-        elapsed = time.monotonic() - self._began
+        elapsed = self._watch.seconds
         rate = ready / elapsed if elapsed > LINE_SECONDS and ready else self._slots
         return f", about {duration((whole - ready) / rate)} left"
 

@@ -12,9 +12,13 @@ from lrbench_caffe.metrics import TEST_LOSS as LOSS
 from lrbench_caffe.metrics import TOP1, Measurement, scalars
 from lrbench_caffe.tabular import clock
 from lrbench_caffe.terminal.console import Console, TextColumn, progress
+from lrbench_caffe.terminal.stopwatch import Stopwatch
 from lrbench_caffe.training.observer import Observer
 
 OUTPUTS = 3  # of a net that does not classify, in a line
+LONGEST = (
+    600.0  # seconds from one iteration to the next that count at most: what is silent longer hangs
+)
 LINE_SECONDS = 30.0  # between two lines where there is no terminal and no test
 
 
@@ -23,11 +27,11 @@ class Rate:
 
     def __init__(self, start: int, stop: int) -> None:
         self._start, self._stop = start, stop
-        self._began = time.monotonic()
-        self._recent: deque[tuple[float, int]] = deque([(self._began, start)], maxlen=40)
+        self._watch = Stopwatch(LONGEST)
+        self._recent: deque[tuple[float, int]] = deque([(0.0, start)], maxlen=40)
 
     def update(self, iteration: int) -> None:
-        self._recent.append((time.monotonic(), iteration))
+        self._recent.append((self._watch.look(), iteration))
 
     @property
     def per_second(self) -> float:
@@ -40,8 +44,7 @@ class Rate:
         done = self._recent[-1][1] - self._start
         if done <= 0:
             return "-:--:--"
-        seconds = (time.monotonic() - self._began) / done * (self._stop - self._recent[-1][1])
-        return clock(seconds)
+        return clock(self._watch.look() / done * (self._stop - self._recent[-1][1]))
 
 
 class ProgressDisplay(Observer):

@@ -13,13 +13,13 @@ from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.tabular import clock
 from lrbench_caffe.terminal.console import Console, TextColumn, progress
 from lrbench_caffe.terminal.database import complain
+from lrbench_caffe.terminal.stopwatch import Stopwatch
 from lrbench_caffe.tuning.also import with_settings, words_of
 from lrbench_caffe.tuning.measure import Measure
 from lrbench_caffe.tuning.observer import TuningObserver
 from lrbench_caffe.tuning.trainings import HELD_OUT, settings_of
 
 LINE_SECONDS = 30.0  # between two lines where there is no terminal and no result
-LONGEST_LOOK = 60.0  # seconds between two looks that count at most
 LEAST = 0.01  # of all iterations: before that, the time that is left is not known
 
 
@@ -48,8 +48,8 @@ class TuningDisplay(TuningObserver):
         self._held_out = False
         self._expected: int | None = None
         self._trained = 0  # iterations since the command began
-        self._seconds = 0.0  # of this command
-        self._looked = self._said = time.monotonic()
+        self._watch = Stopwatch()
+        self._said = time.monotonic()
         self._bar = progress(
             console,
             BarColumn(bar_width=24),
@@ -79,14 +79,14 @@ class TuningDisplay(TuningObserver):
         self._counted.setdefault(training.out, training.reached)
 
     def waiting(self, iterations: int) -> None:
-        self._look()
+        self._watch.look()
         self._show(iterations)
         if not self._console.is_terminal and time.monotonic() - self._said > LINE_SECONDS:
             best_so_far = f"; best so far {self._best}" if self._best else ""
             self.say(f"{self._done(iterations)}{best_so_far}")
 
     def ended(self, result: JobResult, iterations: int) -> None:
-        self._look()
+        self._watch.look()
         training = result.training
         held_out = training.out.endswith(HELD_OUT)
         if held_out != self._held_out:  # results on other records do not compare
@@ -107,13 +107,6 @@ class TuningDisplay(TuningObserver):
                 so_far = self._so_far(record) + (f"; {done}" if self._expected else "")
                 self.say(line + settings + so_far)
         self._show(iterations)
-
-    def _look(self) -> None:
-        """Count the time since the last look. It is half a second, unless this process was suspended or
-        copied data: no training took that time."""
-        now = time.monotonic()
-        self._seconds += min(LONGEST_LOOK, now - self._looked)
-        self._looked = now
 
     def _is_record(self, result: JobResult) -> bool:
         """Whether a training has the best test so far; it is noted then."""
@@ -178,5 +171,5 @@ class TuningDisplay(TuningObserver):
         text = f"{100 * now / expected:.0f} % of {expected:,} iterations"
         if trained < LEAST * expected or now >= expected:
             return text
-        seconds = self._seconds / trained * (expected - now)
+        seconds = self._watch.seconds / trained * (expected - now)
         return f"{text}, about {clock(seconds)} left"

@@ -31,6 +31,7 @@ USUAL_HOLDOUT = 0.1  # share of the training records that is held out
 LEAST_HOLDOUT, MOST_HOLDOUT = 0.01, 0.5
 FORMS = ("ladder", "ramp")
 LARGEST_SEED = 2**31 - 1
+LEAST_LR = 1e-30  # Caffe has LRs as float32, in which the candidates' lowest ones are 0 below that
 MOST_SEEDS = 1000  # trainings of a finalist
 LEAST_PASS = 2  # iterations of a pass of the ramp
 _FULL = re.compile(r"x([0-9]{1,9}(?:\.[0-9]{1,9})?)")
@@ -186,11 +187,12 @@ class TuningRequest(StudyRequest):
             return
         listed = isinstance(value, (list, tuple))
         pair = listed and len(value) == 2 and all(isinstance(one, (int, float)) for one in value)
-        if not pair or not 0 < value[0] <= value[1] < math.inf:
+        if not pair or not LEAST_LR <= value[0] <= value[1] < math.inf:
             shown = ",".join(map(str, value)) if listed else repr(value)
             raise ParameterError(
-                "{lr_range}: {0}; allowed: a pair of numbers, the lowest and the highest LR, above 0",
+                "{lr_range}: {0}; allowed: a pair of numbers, the lowest and the highest LR, {1:g} or more",
                 shown,
+                LEAST_LR,
             )
 
     def iterations(self, max_iter: int) -> int | None:

@@ -390,7 +390,8 @@ class Tuner:
             "the reserve for the finalists and your own policy": self._reserve(own),
         }
         named = [f"{name} ({iterations:,})" for name, iterations in users.items() if iterations > 0]
-        return f"the budget of {budget:,} iterations was used up by {', '.join(named[:-1])} and {named[-1]}"
+        whole = f"{budget:,} iteration{'s' * (budget != 1)}"
+        return f"the budget of {whole} was used up by {', '.join(named[:-1])} and {named[-1]}"
 
     def _iterations_of(self, policies: Sequence[Policy]) -> int:
         """Iterations that policies were trained for until now."""

@@ -454,6 +454,7 @@ def test_data_that_cannot_be_held_out(workspace: Workspace) -> None:
             ("--lr-range: 0.1; allowed: a pair of numbers, the lowest and the highest LR",),
         ),
         (("--lr-range", "0.1,0.01"), ("--lr-range: 0.1,0.01; allowed",)),
+        (("--lr-range", "1e-40,0.01"), ("--lr-range: 1e-40,0.01; allowed", "1e-30 or more")),
         (("--lr-range", "0,0.01"), ("--lr-range: 0.0,0.01; allowed",)),
         (("--lr-range", "0.1,x"), ("--lr-range: '0.1,x'; allowed: LOW,HIGH",)),
         (("--gpus", "a"), ("--gpus", "'a'", "comma-separated")),

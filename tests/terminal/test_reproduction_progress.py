@@ -48,14 +48,14 @@ def test_iterations_and_the_time_left(clock, trained):
     trained.update(INV=7000, SIN2=1000)
     display.look()  # 2000 of 14,000 iterations in 61 s: 366 s for the others
     assert text.getvalue() == "2,000 of 14,000 iterations, 0/2 trainings, about 6 min left\n"
-    clock[0] += 100
+    clock[0] += 50
     display.ended(JobResult(items[0].training, "failed", "Check failed: x", 7000, 90.0))
-    clock[0] += 61
-    display.look()  # what INV lacks is not to come: 5000 of 14,000 in 222 s
+    clock[0] += 8 * 3600  # suspended: a minute at most was spent on trainings
+    display.look()  # what INV lacks is not to come: 5000 of 14,000 in 171 s, 308 s for the others
     assert text.getvalue().splitlines()[1:] == [
         "1/2 trainings: INV(k0=0.01, gamma=0.0001, p=0.75)  seed 1  iteration 7000 of 10000  "
         "failed: Check failed: x",
-        "5,000 of 14,000 iterations, 1/2 trainings, about 7 min left",
+        "5,000 of 14,000 iterations, 1/2 trainings, about 5 min left",
     ]
 
 
