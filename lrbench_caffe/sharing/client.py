@@ -13,10 +13,11 @@ import random
 import time
 import urllib.error
 import urllib.request
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode, urljoin, urlsplit
 
 from lrbench_caffe import __version__
 from lrbench_caffe.errors import InputError, LRBenchError
@@ -27,6 +28,7 @@ TIMEOUT = 60.0  # seconds without a byte
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0  # seconds
 PASSING = (408, 429, 500, 502, 503, 504)  # answers after which it may be tried again
 LONGEST_REASON = 500  # characters of what a server says that are shown
+_API = "/api/v1/"
 
 
 class PlatformError(LRBenchError):
@@ -43,6 +45,20 @@ class Sent:
     present: int
     refused: int
     reasons: list[str]
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows a redirect unless it would lose something: the body of an upload, or the token."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, *others: Any
+    ) -> urllib.request.Request | None:
+        if req.data is not None or req.has_header("Authorization"):
+            return None
+        return super().redirect_request(req, *others)
+
+
+_open = urllib.request.build_opener(_Redirects).open
 
 
 class Client:
@@ -75,11 +91,13 @@ class Client:
         query = urlencode({k: v for k, v in given.items() if v is not None})
         headers = {"Content-Type": "application/x-ndjson", "Content-Encoding": "gzip"}
         body = gzip.compress(b"".join(lines), 6, mtime=0)
-        answer = self._json(f"/api/v1/runs?{query}", body, headers)
-        reasons = [
-            f"run {a['uid'] or a['line']}: {a['reason']}" for a in answer["answers"] if a["reason"]
-        ]
-        return Sent(answer["new"], answer["present"], answer["refused"], reasons)
+        answer = self._ask(f"{_API}runs?{query}", body, headers)
+        try:
+            return _sent(json.loads(answer))
+        except (ValueError, KeyError, TypeError):
+            raise PlatformError(
+                f"{self.url}: its answer is not that of an upload: no LR platform?"
+            ) from None
 
     def pages(self, **filters: Any) -> Iterator[list[bytes]]:
         """All runs that fit, as lines, page by page.
@@ -94,21 +112,20 @@ class Client:
         after: str | None = None
         while True:
             place = {} if after is None else {"after": after}
-            body = self._ask(f"/api/v1/export?{urlencode({**given, **place})}", None, {})
+            body = self._ask(f"{_API}export?{urlencode({**given, **place})}", None, {})
             lines = body.splitlines(keepends=True)
             if not lines:
                 return
-            yield lines
             try:
-                after = str(json.loads(lines[-1])["uid"])
+                last = str(json.loads(lines[-1])["uid"])
             except (ValueError, KeyError, TypeError):
-                raise PlatformError(f"{self.url}: its answer is not runs") from None
-
-    def _json(self, path: str, body: bytes | None, headers: Mapping[str, str]) -> Any:
-        try:
-            return json.loads(self._ask(path, body, headers))
-        except ValueError:
-            raise PlatformError(f"{self.url}: its answer is not JSON: no LR platform?") from None
+                raise PlatformError(
+                    f"{self.url}: its answer is not runs: no LR platform?"
+                ) from None
+            if last == after:
+                raise PlatformError(f"{self.url}: it gives the same runs again and again")
+            after = last
+            yield lines
 
     def _ask(self, path: str, body: bytes | None, headers: Mapping[str, str]) -> bytes:
         """The answer to a request, which is repeated while it fails for a reason that passes."""
@@ -121,21 +138,24 @@ class Client:
         pause = FIRST_PAUSE
         while True:
             try:
-                with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
+                with _open(request, timeout=TIMEOUT) as response:
                     return _content(response)
             except urllib.error.HTTPError as error:
                 failure = PlatformError(f"{self.url} answers {error.code}: {_reason(error)}")
                 if error.code not in PASSING:
                     raise failure from None
-                wait = error.headers.get("Retry-After", "")
-                pause = max(pause, float(wait)) if wait.isdecimal() else pause
-            except (OSError, http.client.HTTPException, EOFError) as error:
+                wait = _wait(error)
+            except (OSError, http.client.HTTPException, EOFError, zlib.error) as error:
                 reason = getattr(error, "reason", None) or str(error) or type(error).__name__
                 failure = PlatformError(f"{self.url} is out of reach: {one_line(str(reason))}")
-            deadline = deadline or time.monotonic() + self._patience
-            if time.monotonic() + pause > deadline:
+                wait = 0.0
+            now = time.monotonic()
+            deadline = deadline or now + self._patience
+            # Who comes before the time that the server names is refused again.
+            least = max(wait, pause / 2)
+            if now + least > deadline:
                 raise failure
-            time.sleep(pause * random.uniform(0.5, 1.0))
+            time.sleep(random.uniform(least, max(wait, pause)))
             pause = min(2 * pause, LONGEST_PAUSE)
 
 
@@ -156,10 +176,31 @@ def _content(response: Any) -> bytes:
     return gzip.decompress(body) if response.headers.get("Content-Encoding") == "gzip" else body
 
 
+def _sent(answer: Any) -> Sent:
+    """The answer to an upload.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is none.
+    """
+    reasons = [
+        f"run {a['uid'] or a['line']}: {a['reason']}" for a in answer["answers"] if a["reason"]
+    ]
+    return Sent(*(int(answer[name]) for name in ("new", "present", "refused")), reasons)
+
+
+def _wait(error: urllib.error.HTTPError) -> float:
+    """Seconds that the server wants to be left alone."""
+    text = error.headers.get("Retry-After", "")
+    return float(text) if text.isdecimal() else 0.0
+
+
 def _reason(error: urllib.error.HTTPError) -> str:
     """What the server says, in one line of plain text."""
+    if 300 <= error.code < 400:
+        place = urljoin(error.url or "", error.headers.get("Location", ""))
+        return f"moved to {one_line(place.partition(_API)[0])[:LONGEST_REASON]}; name that address"
     try:
         text = json.loads(_content(error))["error"]
-    except (OSError, EOFError, ValueError, KeyError, TypeError):
+    except (OSError, EOFError, ValueError, KeyError, TypeError, zlib.error):
         text = error.reason
     return one_line(str(text))[:LONGEST_REASON]
