@@ -10,7 +10,8 @@ from dataclasses import asdict
 from typing import Annotated, Any, Literal, Optional
 
 import numpy as np
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Security
+from fastapi.security import HTTPBearer
 from pydantic import BaseModel, Field, model_validator
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -37,11 +38,13 @@ from lrbench_caffe.lr import parse
 from lrbench_caffe.records import Contribution, RunRecord, Task
 from lrbench_caffe.tabular import records_of
 from lrbench_caffe.web.bodies import read_lines
-from lrbench_caffe.web.errors import Refused
+from lrbench_caffe.web.errors import FAILURES, Refused
 from lrbench_caffe.web.security import needs
 from lrbench_caffe.web.settings import MIB, WebSettings
 
-router = APIRouter(prefix="/api/v1")
+router = APIRouter(prefix="/api/v1", responses=FAILURES)
+# For the API's description; ``needs`` reads the token.
+BEARER = Security(HTTPBearer(auto_error=False, description="A token of this server."))
 READ, WRITE, ADMIN = Depends(needs("read")), Depends(needs("write")), Depends(needs("admin"))
 
 LONGEST = 1000  # characters of a parameter
@@ -262,6 +265,7 @@ class UploadAnswer(BaseModel):
 @router.post(
     "/runs",
     tags=["exchange"],
+    dependencies=[BEARER],
     summary="Add runs.",
     openapi_extra={
         "requestBody": {
@@ -339,7 +343,9 @@ def batches(request: Request, contributor: Text = None, limit: Limit = 100) -> l
     return [batch_json(b) for b in platform(request).batches(contributor, limit)]
 
 
-@router.delete("/batches/{uid:path}", tags=["exchange"], summary="Take an upload back.")
+@router.delete(
+    "/batches/{uid:path}", tags=["exchange"], dependencies=[BEARER], summary="Take an upload back."
+)
 def take_back(request: Request, uid: str, token: Annotated[AccessToken, WRITE]) -> dict[str, int]:
     """Delete an upload with all of its runs: one's own, or as an admin any."""
     return {"deleted": taken_back(platform(request), uid, token)}
@@ -366,7 +372,7 @@ class Standing(BaseModel):
     doubt: Annotated[Optional[str], Field(max_length=LONGEST)] = None
 
 
-@router.put("/runs/{uid:path}/standing", tags=["exchange"], dependencies=[ADMIN])
+@router.put("/runs/{uid:path}/standing", tags=["exchange"], dependencies=[ADMIN, BEARER])
 def set_standing(request: Request, uid: str, wanted: Standing) -> dict[str, str]:
     """Show a run, hide it, or mark it as unverified: only what is shown counts."""
     database(request).get(uid)
@@ -374,7 +380,9 @@ def set_standing(request: Request, uid: str, wanted: Standing) -> dict[str, str]
     return {"uid": uid, "standing": wanted.standing}
 
 
-@router.delete("/runs/{uid:path}", tags=["exchange"], dependencies=[ADMIN], summary="Delete a run.")
+@router.delete(
+    "/runs/{uid:path}", tags=["exchange"], dependencies=[ADMIN, BEARER], summary="Delete a run."
+)
 def delete(request: Request, uid: str) -> dict[str, int]:
     return {"deleted": database(request).delete([uid])}
 

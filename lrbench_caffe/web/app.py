@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.staticfiles import StaticFiles
 
@@ -104,7 +104,14 @@ def create_app(settings: WebSettings) -> FastAPI:
     app.add_middleware(HeadAsGet)
     app.add_middleware(AccessLog)
     app.add_middleware(UnderRootPath, root_path=settings.root_path)
-    for kind in (LRBenchError, PolicyError, HTTPException, RequestValidationError):
+    # ClientDisconnect: whoever ends in the middle of an upload is not a fault of this server.
+    for kind in (
+        LRBenchError,
+        PolicyError,
+        HTTPException,
+        RequestValidationError,
+        ClientDisconnect,
+    ):
         app.add_exception_handler(kind, _failure)
     app.add_exception_handler(Exception, _fault)
     return app
@@ -146,6 +153,8 @@ def _told(error: Exception) -> tuple[int, str, dict[str, str]]:
         first: dict[str, Any] = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"][1:]) or "the request"
         return 422, f"{place}: {first['msg']}", {}
+    if isinstance(error, ClientDisconnect):
+        return 400, "the connection ended before the body", {}
     return 400, str(error), {}
 
 

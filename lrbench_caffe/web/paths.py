@@ -25,7 +25,9 @@ class UnderRootPath:
         root = self.root_path
         if root and scope["type"] == "http":
             scope = {**scope, "root_path": root}
-            if not f"{scope['path']}/".startswith(f"{root}/"):
+            if scope["path"] == root:  # as people type it
+                scope.update(path=f"{root}/", raw_path=f"{root}/".encode())
+            elif not scope["path"].startswith(f"{root}/"):
                 raw = root.encode() + (scope.get("raw_path") or scope["path"].encode())
                 scope.update(path=root + scope["path"], raw_path=raw)
         await self.app(scope, receive, send)

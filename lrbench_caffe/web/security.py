@@ -16,12 +16,13 @@ from urllib.parse import urlsplit
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lrbench_caffe.database.checks import storable
 from lrbench_caffe.database.platform import AccessToken, Platform
 from lrbench_caffe.web.errors import Refused
+from lrbench_caffe.web.paths import own_path
 from lrbench_caffe.web.settings import WebSettings
 
 SESSION, FORM = "lrbench_token", "lrbench_form"  # cookies: the token, and what forms must repeat
@@ -80,8 +81,11 @@ class RateLimit:
         wait = self._wait(scope) if scope["type"] == "http" else None
         if wait is None:
             return await self.app(scope, receive, send)
-        words = "too many requests from this address; try again later\n"
-        answer = Response(words, 429, {"Retry-After": str(int(wait) + 1)}, "text/plain")
+        words = "too many requests from this address; try again later"
+        headers = {"Retry-After": str(int(wait) + 1)}
+        answer: Response = PlainTextResponse(f"{words}\n", 429, headers)
+        if own_path(scope).startswith("/api/"):
+            answer = JSONResponse({"error": words}, 429, headers)
         return await answer(scope, receive, send)
 
     def _wait(self, scope: Scope) -> float | None:

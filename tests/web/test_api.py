@@ -81,3 +81,29 @@ def test_text_that_no_database_keeps_is_not_looked_for(client, filled):
     for path in ("/api/v1/runs?after=%00", "/api/v1/runs/%00", "/runs?function=%00", "/?q=%1b"):
         answer = client.get(path)
         assert (answer.status, "allowed: text without control" in answer.text) == (400, True), path
+
+
+@pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
+def test_the_description_tells_how_requests_fail_and_which_need_a_token(client):
+    described = client.get("/api/v1/openapi.json").json
+    failure = {"$ref": "#/components/schemas/Failure"}
+    operations = {
+        (method, path): operation
+        for path, methods in described["paths"].items()
+        if path.startswith("/api/")
+        for method, operation in methods.items()
+    }
+    for operation in operations.values():
+        assert set(operation["responses"]) == {"200", "4XX", "5XX"}
+        for status in ("4XX", "5XX"):
+            content = operation["responses"][status]["content"]
+            assert content["application/json"]["schema"] == failure
+    properties = described["components"]["schemas"]["Failure"]["properties"]
+    for path in ("/tasks/x", "/tasks/0", "/runs?limit=0", "/schedule?policy=x", "/nothing"):
+        answer = client.get(f"/api/v1{path}")
+        assert 400 <= answer.status < 500
+        assert set(answer.json) == set(properties) == {"error"}, path
+    with_token = {place for place, operation in operations.items() if "security" in operation}
+    assert with_token == {place for place in operations if place[0] in ("delete", "put")} | {
+        ("post", "/api/v1/runs")
+    }

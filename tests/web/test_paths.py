@@ -100,3 +100,10 @@ def test_head_is_get_without_the_body(client, database):
         assert (asked.status, asked.body) == (200, b""), path
         assert asked.headers["Content-Length"] == str(len(got.body)), path
     assert client.ask("/nothing", method="HEAD").status == 404
+
+
+def test_the_root_path_as_people_type_it(serve):
+    client = Client(serve(root_path=ROOT))
+    assert client.get(ROOT).status == 200
+    assert client.get(ROOT).body == client.get(f"{ROOT}/").body == client.get("/").body
+    assert client.get(f"{ROOT}x").status == 404

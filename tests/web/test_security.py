@@ -419,3 +419,4 @@ def test_too_many_requests(serve, monkeypatch):
     assert [client.get("/health").status for _ in range(7)] == [200] * 5 + [429] * 2
     assert int(client.get("/health").headers["Retry-After"]) in range(1, 1002)
     assert [client.post("/api/v1/runs").status for _ in range(3)] == [401, 401, 429]
+    assert client.post("/api/v1/runs").json["error"].startswith("too many requests")

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import socket
+import time
+from urllib.parse import urlsplit
+
 import pytest
 
 from lrbench_caffe import db
@@ -156,3 +161,22 @@ def test_a_token_is_needed_and_no_message_has_it(
     assert command("--db", mine, "push", address, "--token-file", file)[0] == 0
     code, _, err = command("--db", mine, "push", address, "--token-file", tmp_path / "none")
     assert (code, f"cannot read {tmp_path}/none" in err) == (2, True)
+
+
+@pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
+def test_who_ends_in_the_middle_of_an_upload_is_no_fault_of_the_server(
+    serve, token, database, caplog
+):
+    place = urlsplit(serve())
+    secret, line = token("ada", "write"), to_line(run("a")).encode()
+    head = "POST /api/v1/runs HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n"
+    with caplog.at_level("INFO"):
+        with socket.create_connection((place.hostname, place.port)) as connection:
+            connection.sendall(f"{head}Authorization: Bearer {secret}\r\n\r\n".encode() + line)
+            time.sleep(0.3)  # the server waits for the rest
+        deadline = time.monotonic() + 30
+        while '"POST"' not in caplog.text and time.monotonic() < deadline:
+            time.sleep(0.05)
+    (asked,) = [json.loads(r.message) for r in caplog.records if r.name.endswith(".access")]
+    assert (asked["method"], asked["status"], asked["token"]) == ("POST", 400, "ada")
+    assert "Traceback" not in caplog.text
