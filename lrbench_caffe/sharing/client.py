@@ -185,7 +185,8 @@ def _sent(answer: Any) -> Sent:
     reasons = [
         f"run {a['uid'] or a['line']}: {a['reason']}" for a in answer["answers"] if a["reason"]
     ]
-    return Sent(*(int(answer[name]) for name in ("new", "present", "refused")), reasons)
+    new, present, refused = (int(answer[name]) for name in ("new", "present", "refused"))
+    return Sent(new, present, refused, reasons)
 
 
 def _wait(error: urllib.error.HTTPError) -> float:
