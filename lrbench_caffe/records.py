@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 from lrbench_caffe.lr import Policy
 from lrbench_caffe.metrics import Measurement
@@ -178,6 +178,13 @@ class Start:
         if self.filled is not None and self.layers is not None:
             text += f", {self.filled} of {self.layers} layers filled"
         return text if self.iteration is None else f"{text}, iteration {self.iteration}"
+
+
+class NotShown(NamedTuple):
+    """The standing of a run that does not count: one of ``STANDINGS``, and why."""
+
+    standing: str
+    doubt: str | None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,7 @@ from lrbench_caffe.database.errors import ConflictError, DatabaseError, RecordEr
 from lrbench_caffe.database.store import Database
 from lrbench_caffe.errors import InputError, ParameterError
 from lrbench_caffe.files import replacing_durably
-from lrbench_caffe.records import RunRecord
+from lrbench_caffe.records import NotShown, RunRecord
 
 Target = Union[Database, Callable[[], Database]]
 
@@ -126,35 +126,46 @@ def import_lines(database: Target, lines: Iterable[bytes], name: str, result: Im
 
 
 def store_records(
-    database: Target, records: Iterable[tuple[str, RunRecord]], result: ImportCount
+    database: Target,
+    records: Iterable[tuple[str, RunRecord]],
+    result: ImportCount,
+    not_shown: Mapping[str, NotShown] | None = None,
 ) -> None:
     """Store runs, each given with the place it comes from, for messages; ``result`` is added to.
 
     A database given as a function is opened when there is something to store.
+
+    Args:
+        not_shown: see ``Database.put_many``.
     """
     batch: list[tuple[str, RunRecord]] = []
     for item in records:
         batch.append(item)
         if len(batch) == BATCH:
-            _put(database, batch, result)
+            _put(database, batch, result, not_shown)
             batch = []
-    _put(database, batch, result)
+    _put(database, batch, result, not_shown)
 
 
-def _put(database: Target, batch: list[tuple[str, RunRecord]], result: ImportCount) -> None:
+def _put(
+    database: Target,
+    batch: list[tuple[str, RunRecord]],
+    result: ImportCount,
+    not_shown: Mapping[str, NotShown] | None,
+) -> None:
     if not batch:
         return
     if not isinstance(database, Database):
         database = database()
     try:
-        fresh = database.put_many([record for _, record in batch])
+        fresh = database.put_many([record for _, record in batch], not_shown=not_shown)
     except RecordError as error:
         if len(batch) == 1:
             result.conflicts += isinstance(error, ConflictError)
             result.refuse(f"{batch[0][0]}: {error}")
             return
         for item in batch:
-            _put(database, [item], result)
+            _put(database, [item], result, not_shown)
         return
     result.new += sum(fresh)
     result.present += len(fresh) - sum(fresh)

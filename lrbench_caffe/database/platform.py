@@ -21,7 +21,7 @@ from lrbench_caffe.database.rows import task_key
 from lrbench_caffe.database.store import PAGE, Database
 from lrbench_caffe.database.summaries import RunGroup, refresh
 from lrbench_caffe.errors import InputError, ParameterError
-from lrbench_caffe.records import STANDINGS, Contribution, Task
+from lrbench_caffe.records import STANDINGS, Contribution, NotShown, Task
 
 PREFIX = "lrb_"  # begins a secret, so that one that was published by mistake can be searched for
 SCOPES = schema.SCOPES
@@ -242,6 +242,13 @@ class Platform:
         rows = self._transactions.read(lambda c: c.execute(query).all())
         found = {row[0]: row[1] for row in rows}
         return {standing: found.get(standing, 0) for standing in STANDINGS[1:]}
+
+    def standings(self) -> dict[str, NotShown]:
+        """The standings of all runs that do not count, by uid."""
+        run = schema.run
+        query = select(run.c.uid, run.c.standing, run.c.doubt).where(text(schema.NOT_SHOWN))
+        rows = self._transactions.read(lambda c: c.execute(query).all())
+        return {row[0]: NotShown(*row[1:]) for row in rows}
 
     def best_top1(self, task: Task) -> float | None:
         """The highest Top-1 in percent of a task's finished runs that are shown; None without one."""

@@ -24,7 +24,7 @@ from lrbench_caffe.database.transactions import Transactions
 from lrbench_caffe.database.urls import resolve_url
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.metrics import Measurement
-from lrbench_caffe.records import STATUSES, PolicySummary, RunRecord, Start, Task
+from lrbench_caffe.records import STATUSES, NotShown, PolicySummary, RunRecord, Start, Task
 
 PAGE = 500  # runs read, written or deleted in one transaction
 
@@ -204,21 +204,23 @@ class Database:
         self,
         records: Sequence[RunRecord],
         contributor: str | None = None,
-        doubts: Mapping[str, str] | None = None,
+        not_shown: Mapping[str, NotShown] | None = None,
     ) -> list[bool]:
         """``put`` for several records in one transaction: all of them or, with an error, none.
 
         Args:
             contributor: whose they are, who may complete no run of others; None for one who may
                 complete any.
-            doubts: by uid, why a run does not count until it is verified.
+            not_shown: by uid, the standing of a run that does not count.
         """
         checked = [checked_run(_with_storable_reason(record)) for record in records]
         new = [False] * len(checked)
 
         def work(connection: Connection) -> None:
             # Repeated after a commit that seemed to fail but did not, nothing is new any more.
-            for index, is_new in enumerate(writing.put(connection, checked, contributor, doubts)):
+            for index, is_new in enumerate(
+                writing.put(connection, checked, contributor, not_shown)
+            ):
                 new[index] = new[index] or is_new
 
         self._transactions.write(work)

@@ -20,7 +20,7 @@ from lrbench_caffe.database.platform import Platform
 from lrbench_caffe.database.rows import task_key
 from lrbench_caffe.database.store import Database
 from lrbench_caffe.errors import InputError
-from lrbench_caffe.records import Contribution, RunRecord, Task
+from lrbench_caffe.records import Contribution, NotShown, RunRecord, Task
 
 NEW, PRESENT, REFUSED = "new", "present", "refused"
 FAR = 0.5  # of the lowest error of the task; a lower one is doubted
@@ -146,7 +146,8 @@ def _store(
     if not records:
         return []
     try:
-        new = database.put_many([record for _, record in records], contributor, doubts)
+        unverified = {uid: NotShown("unverified", doubt) for uid, doubt in doubts.items()}
+        new = database.put_many([record for _, record in records], contributor, unverified)
     except RecordError as error:
         if len(records) == 1:
             number, record = records[0]

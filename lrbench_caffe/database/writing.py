@@ -34,7 +34,7 @@ from lrbench_caffe.database.rows import (
 )
 from lrbench_caffe.database.summaries import RunGroup, refresh
 from lrbench_caffe.metrics import Measurement
-from lrbench_caffe.records import RunRecord, Start
+from lrbench_caffe.records import NotShown, RunRecord, Start
 
 # A resumed run may be given another length, on another machine with another Caffe; the rest is what
 # it is.
@@ -104,13 +104,13 @@ def put(
     connection: Connection,
     records: Sequence[RunRecord],
     contributor: str | None = None,
-    doubts: Mapping[str, str] | None = None,
+    not_shown: Mapping[str, NotShown] | None = None,
 ) -> list[bool]:
     """Store whole records.
 
     Args:
         contributor: whose they are, who may change no run of others; None for one who may change any.
-        doubts: by uid, why a run that is new or changes is not shown until it is verified.
+        not_shown: by uid, the standing of a run that is new or changes and is not to count.
 
     Returns:
         For each whether anything of it was new.
@@ -119,7 +119,7 @@ def put(
         RecordError: another run has the uid of one of them, or a run of others would be changed.
         ConflictError: one of them is there with other content.
     """
-    pending = _Pending(contributor, doubts or {})
+    pending = _Pending(contributor, not_shown or {})
     new = [_put(connection, record, pending) for record in records]
     for overwrite, measurements in pending.measurements.items():
         _write_measurements(connection, measurements, overwrite)
@@ -138,7 +138,7 @@ class _Pending:
     """The work that stored records leave for the end.
 
     Attributes:
-        contributor, doubts: see ``put``.
+        contributor, not_shown: see ``put``.
         known: the ids of parts that were looked up.
         replaced: runs as they were stored and as they were sent, whose parts may be left unused.
         groups: whose summaries change; changed: the runs that are the reason.
@@ -147,7 +147,7 @@ class _Pending:
     """
 
     contributor: str | None = None
-    doubts: Mapping[str, str] = field(default_factory=dict)
+    not_shown: Mapping[str, NotShown] = field(default_factory=dict)
     known: Known = field(default_factory=dict)
     replaced: list[AnyRow] = field(default_factory=list)
     groups: set[RunGroup] = field(default_factory=set)
@@ -159,7 +159,7 @@ class _Pending:
 
 def _put(connection: Connection, record: RunRecord, pending: _Pending) -> bool:
     values = _run_values(connection, record, pending.known)
-    fresh, stored = _claim(connection, {**values, **_doubted(record.uid, pending)})
+    fresh, stored = _claim(connection, {**values, **_standing(record.uid, pending)})
     if _parts(stored) != _parts(values):  # what is merged may need only some of both
         pending.replaced += (stored, values)
     if not fresh and record.source == stored["source"] == "imported":
@@ -195,10 +195,10 @@ def _put(connection: Connection, record: RunRecord, pending: _Pending) -> bool:
     return True
 
 
-def _doubted(uid: str, pending: _Pending) -> dict[str, Any]:
-    """The standing of a doubted run."""
-    doubt = pending.doubts.get(uid)
-    return {} if doubt is None else {"standing": "unverified", "doubt": doubt}
+def _standing(uid: str, pending: _Pending) -> dict[str, Any]:
+    """The standing of a run that is not to count."""
+    standing = pending.not_shown.get(uid)
+    return {} if standing is None else standing._asdict()
 
 
 def _change(
@@ -211,7 +211,7 @@ def _change(
     """
     _check_owner(connection, stored, pending.contributor)
     if stored["standing"] != "hidden":
-        values = {**values, **_doubted(stored["uid"], pending)}
+        values = {**values, **_standing(stored["uid"], pending)}
     if values:
         row = schema.run.c.id == stored["id"]
         connection.execute(update(schema.run).where(row).values(**values))

@@ -80,12 +80,13 @@ def merge_flags(p: cli.Parser) -> None:
 def merge(args: argparse.Namespace, opened: Opened) -> int:
     from lrbench_caffe.database import Database
     from lrbench_caffe.database.exchange import ImportCount, store_records
+    from lrbench_caffe.database.platform import Platform
 
     with Database.open(args.url, patience=AT_TERMINAL, read_only=True) as other:
         records = ((f"run {record.uid}", record) for record in other.export())
         counted = track(records, Bars(), "merging runs", other.counts()["run"])
         result = ImportCount(_say)
-        store_records(opened, counted, result)
+        store_records(opened, counted, result, Platform(other).standings())
         return _verdict(f"from {other.url}", result)
 
 

@@ -33,6 +33,7 @@ def export(args: argparse.Namespace, database: Database) -> None:
         count = _write_lines(database, file)
     if args.file != "-":
         print(f"{args.file}: {count} runs")
+    _tell_not_shown(database)
 
 
 def backup_flags(p: cli.Parser) -> None:
@@ -54,6 +55,19 @@ def backup(args: argparse.Namespace, database: Database) -> None:
         count = _write_lines(database, file)
     restore = f"{installation.command('db')} import {shlex.quote(str(args.file))}"
     print(f"{args.file}: all {count} runs; to restore: {restore}")
+    _tell_not_shown(database)
+
+
+def _tell_not_shown(database: Database) -> None:
+    from lrbench_caffe.database.platform import Platform
+
+    count = len(Platform(database).standings())
+    if count:
+        print(
+            f"note: {count} of the runs are hidden or unverified here, which an export does not say; "
+            "where it is imported they count",
+            file=sys.stderr,
+        )
 
 
 def _write_lines(database: Database, file: IO[str]) -> int:

@@ -17,7 +17,8 @@ import pytest
 
 from lrbench_caffe import db, plot, rank, reproduce
 from lrbench_caffe.database import Database
-from lrbench_caffe.records import Start
+from lrbench_caffe.database.platform import Platform
+from lrbench_caffe.records import RunRecord, Start, Task
 from lrbench_caffe.runs import opening
 from lrbench_caffe.runs.directory import RunDirectory
 from lrbench_caffe.tabular import measurement_rows
@@ -51,6 +52,10 @@ def command(file, capfd):
         return code, out, err
 
     return call
+
+
+def task_of(record: RunRecord) -> Task:
+    return Task(record.framework, record.task_type, record.dataset, record.network)
 
 
 def stored(file: str) -> list[str]:
@@ -350,6 +355,42 @@ def test_merge(command, file, new_url):
     assert code == 0
     assert "1 new or completed, 59 already there" in out
     assert stored(file) == ["aaa1", "aaa2", "theirs"]
+
+
+def test_what_does_not_count_on_a_platform_does_not_count_where_it_is_merged(
+    command, file, new_url, kind
+):
+    other = new_url(kind)
+    told = {"far": ("unverified", "far above all others"), "spam": ("hidden", None)}
+    with Database.open(other) as platform:
+        platform.put(run("good", seed=5))
+        platform.put_many([run(uid, seed=6, measurements=[at(300, 99.9)]) for uid in told])
+        for uid, (standing, doubt) in told.items():
+            Platform(platform).set_standing([uid], standing, doubt)
+    code, out, _ = command("merge", other)
+    assert (code, "3 new" in out) == (0, True)
+    with Database.open(file) as database:
+        assert Platform(database).standings() == told
+        task = database.find_task(task_of(database.get("good")))
+        (best, *_) = database.summaries(task.id, order_by="top1", limit=1)
+        assert (best.top1.mean, best.top1.n) == (95.0, 2)  # of aaa1 and good
+        Platform(database).set_standing(list(told), "shown")  # as an admin decides here
+    assert "0 new" in command("merge", other)[1]
+    with Database.open(file) as database:
+        assert Platform(database).standings() == {}
+
+
+def test_an_export_says_that_it_lacks_what_does_not_count(command, file, tmp_path):
+    assert command("export", tmp_path / "all.jsonl")[2] == ""
+    with Database.open(file) as database:
+        Platform(database).set_standing(["aaa1"], "hidden")
+    told = "note: 1 of the runs are hidden or unverified here"
+    assert told in command("export", tmp_path / "more.jsonl")[2]
+    code, out, err = command("export", "-")
+    assert (code, told in err, told in out) == (0, True, False)
+    assert command("backup", tmp_path / "copy.sqlite")[2] == ""  # has all
+    with Database.open(str(tmp_path / "copy.sqlite")) as copy:
+        assert Platform(copy).standings() == {"aaa1": ("hidden", None)}
 
 
 def test_merge_makes_no_database(command, tmp_path):
