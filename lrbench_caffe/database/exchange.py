@@ -10,7 +10,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, Union
 
@@ -19,7 +19,7 @@ from lrbench_caffe.database.errors import ConflictError, DatabaseError, RecordEr
 from lrbench_caffe.database.store import Database
 from lrbench_caffe.errors import InputError, ParameterError
 from lrbench_caffe.files import replacing_durably
-from lrbench_caffe.records import NotShown, RunRecord
+from lrbench_caffe.records import PAPER, Contribution, NotShown, RunRecord
 
 Target = Union[Database, Callable[[], Database]]
 
@@ -95,12 +95,19 @@ def export_lines(database: Database, ascii_only: bool = False) -> Iterator[str]:
     return (to_line(record, ascii_only) for record in database.export())
 
 
-def import_lines(database: Target, lines: Iterable[bytes], name: str, result: ImportCount) -> None:
+def import_lines(
+    database: Target,
+    lines: Iterable[bytes],
+    name: str,
+    result: ImportCount,
+    contribution: Contribution | None = None,
+) -> None:
     """Store the runs of lines.
 
     Args:
         name: of the file, for messages.
         result: what became of them is added to it.
+        contribution: of the runs that have none, the paper's excepted.
 
     Raises:
         InputError: a record's schema is newer than this program; those before it are stored.
@@ -113,7 +120,10 @@ def import_lines(database: Target, lines: Iterable[bytes], name: str, result: Im
             place = f"{name}:{number}"
             try:
                 if line.strip():
-                    yield place, from_line(line)
+                    record = from_line(line)
+                    if record.contribution is None and record.source != PAPER:
+                        record = replace(record, contribution=contribution)
+                    yield place, record
             except RecordError as error:
                 result.refuse(f"{place}: {error}")
             except InputError as error:

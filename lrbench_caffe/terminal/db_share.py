@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 from lrbench_caffe.errors import InputError
 from lrbench_caffe.plaintext import one_line
 from lrbench_caffe.progress import track
-from lrbench_caffe.records import SOURCES, RunRecord
+from lrbench_caffe.records import SOURCES, Contribution, RunRecord
 from lrbench_caffe.sharing.client import TOKEN, Client
 from lrbench_caffe.sharing.outgoing import without_places
 from lrbench_caffe.terminal.progress import Bars
@@ -90,6 +91,7 @@ def pull_flags(p: argparse.ArgumentParser) -> None:
 
 def pull(args: argparse.Namespace, opened: Opened) -> int:
     """Add the runs of a platform, each with its contributor; again, only what is new comes in."""
+    from lrbench_caffe.database.checks import LONGEST_NAME
     from lrbench_caffe.database.exchange import ImportCount, import_lines
 
     client = Client(args.url, _token(args, needed=False))
@@ -100,10 +102,13 @@ def pull(args: argparse.Namespace, opened: Opened) -> int:
         source=args.source,
         contributor=args.contributor,
     )
+    # What was never uploaded there is not one's own here: it is the platform's.
+    name = client.url.replace(",", "%2C")[:LONGEST_NAME]
+    of_platform = Contribution(uuid.uuid4().hex, name, None, None, round(time.time(), 3))
     with Bars().bar(f"receiving runs from {client.url}", None) as moved:
         done = 0
         for lines in pages:
-            import_lines(opened, lines, client.url, result)
+            import_lines(opened, lines, client.url, result, of_platform)
             done += len(lines)
             moved(done)
     print(f"from {client.url}: {result}", file=sys.stderr if result.bad else sys.stdout)

@@ -99,6 +99,25 @@ def test_folders_and_the_machine_stay_at_home_unless_asked_for(
     assert (again.origin, again.machine, again.reason) == (first.origin, "node7", told)
 
 
+@pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
+def test_what_a_platform_trained_itself_does_not_become_ones_own(
+    serve, token, database, command, mine, monkeypatch
+):
+    monkeypatch.setenv("LRBENCH_TOKEN", token("ada", "write"))
+    address = serve()
+    database.put(run("theirs"))
+    for told in ("1 new or completed", "0 new or completed"):
+        code, out, err = command("--db", mine, "pull", address)
+        assert (code, err, told in out) == (0, "", True)
+    with Database.open(mine) as own:
+        assert own.get("theirs").contribution.contributor == address
+        assert {r.contribution for r in own.runs(source="paper")} == {None}
+        assert len(Platform(own).batches()) == 1
+        own.put(run("own", seed=2))
+    code, out, _ = command("--db", mine, "push", address)
+    assert "1 new, 0 already there" in out
+
+
 def test_refused_and_doubted_runs_are_told(serve, token, command, mine, monkeypatch):
     monkeypatch.setenv("LRBENCH_TOKEN", token("ada", "write"))
     address = serve()
