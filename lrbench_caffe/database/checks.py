@@ -126,12 +126,14 @@ def check_contributor(name: str, where: str) -> None:
     Raises:
         RecordError: it is none.
     """
-    if storable(name) != name or not name.strip() or len(name) > LONGEST_NAME:
+    # Where contributors are chosen, commas separate names and blanks around them do not count; the
+    # words have a meaning of their own there.
+    if storable(name) != name or name.strip() != name or not 1 <= len(name) <= LONGEST_NAME:
         raise RecordError(
-            f"{where}: {_shown(name)}; allowed: a name of 1 to {LONGEST_NAME} characters"
+            f"{where}: {_shown(name)}; allowed: a name of 1 to {LONGEST_NAME} characters, without "
+            "blanks at its ends"
         )
-    # Commas separate names where contributors are chosen; the words have a meaning of their own there.
-    if name.strip().lower() in (OWN, PAPER) or "," in name:
+    if name.lower() in (OWN, PAPER) or "," in name:
         raise RecordError(
             f"{where}: {_shown(name)}; allowed: a name without a comma, other than {OWN} and {PAPER}"
         )

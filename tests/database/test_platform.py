@@ -341,6 +341,7 @@ def test_an_upload_is_taken_back_whole(database, platform):
         ({"note": "x" * 2001}, "contribution.note: 2001 characters; allowed: 2000"),
         ({"note": "a\x1b[2J"}, "contribution.note: "),
         ({"contributor": " "}, "contribution.contributor: ' '; allowed: a name"),
+        ({"contributor": "ada "}, "contribution.contributor: 'ada '; allowed: a name of 1 to 100"),
         ({"batch": ""}, "contribution.batch: empty"),
         ({"sent": -1.0}, "contribution.sent: -1.0; allowed: 0 to "),
     ],
