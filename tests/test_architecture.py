@@ -418,6 +418,7 @@ def test_what_the_lr_module_loads():
 WALL_CLOCK = {
     "database.platform": {"add_token", "revoke"},  # a token is valid until a day
     "database.uploads": {"_check_times"},  # no training was in the future
+    "terminal.db_share": {"pull"},  # when runs were received
     "web.api": {"begun"},
     "web.security": {"valid_token"},
     "runtime.worker": {"glog_line"},

@@ -203,7 +203,7 @@ def test_contributors_are_those_of_uploads(shared):
         results_of(shared, ["carol"])
 
 
-@pytest.mark.parametrize("name", ["own", "Paper", " OWN ", "ada, bob"])
+@pytest.mark.parametrize("name", ["own", "Paper", "OWN", "ada, bob"])
 def test_words_with_a_meaning_are_no_names(database, name):
     with pytest.raises(
         RecordError, match="allowed: a name without a comma, other than own and paper"
