@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import and_, func, select, text, update
+from sqlalchemy import Update, and_, func, select, text, update
 from sqlalchemy.engine import Connection, RowMapping
 
 from lrbench_caffe.database import schema, stamps, writing
@@ -100,24 +101,35 @@ class Platform:
         if scope not in SCOPES:
             raise ParameterError("{scope}: {0!r}; allowed: {1}", scope, ", ".join(SCOPES))
         secret = PREFIX + secrets.token_urlsafe(32)
-        now = time.time()
-        values = {
-            "name": name,
-            "hash": _hash(secret),
-            "scope": scope,
-            "made": now,
-            "expires": None if seconds is None else now + seconds,
-        }
+        values = {"name": name, "scope": scope, **_of_secret(secret, seconds)}
 
         def work(connection: Connection) -> None:
             stored = _token(connection, schema.token.c.name == name)
             # Repeated after a commit that seemed to fail, it is there already.
             if stored is not None and stored["hash"] != values["hash"]:
-                raise InputError(f"name: there is a token for {name!r}; allowed: another name")
+                raise InputError(
+                    f"name: there is a token for {name!r}; allowed: another name, or to renew it"
+                )
             if stored is None:
                 connection.execute(schema.token.insert().values(**values))
 
         self._transactions.write(work)
+        return secret
+
+    def renew_token(self, name: str, seconds: float | None = None) -> str:
+        """Give a contributor another secret and return it; the one before is not valid any more.
+
+        Of a token that is expired or revoked, too: the contributor's runs keep one name.
+
+        Args:
+            seconds: for which it is valid; None for ever.
+
+        Raises:
+            InputError: there is no token of this name.
+        """
+        secret = PREFIX + secrets.token_urlsafe(32)
+        values = {"revoked": None, **_of_secret(secret, seconds)}
+        self._change_token(name, lambda change: change.values(**values))
         return secret
 
     def tokens(self) -> list[AccessToken]:
@@ -127,18 +139,21 @@ class Platform:
         return list(map(_of_row, rows))
 
     def revoke(self, name: str) -> None:
-        """Make a token invalid, for ever.
+        """Make a token invalid until it is renewed.
 
         Raises:
             InputError: there is none of this name.
         """
-        table, now = schema.token, time.time()
+        valid, now = schema.token.c.revoked.is_(None), time.time()
+        self._change_token(name, lambda change: change.where(valid).values(revoked=now))
+
+    def _change_token(self, name: str, changed: Callable[[Update], Update]) -> None:
+        table = schema.token
 
         def work(connection: Connection) -> None:
             if _token(connection, table.c.name == name) is None:
                 raise InputError(f"name: there is no token for {name!r}")
-            change = update(table).where(table.c.name == name, table.c.revoked.is_(None))
-            connection.execute(change.values(revoked=now))
+            connection.execute(changed(update(table).where(table.c.name == name)))
 
         self._transactions.write(work)
 
@@ -295,6 +310,16 @@ class Platform:
 
 def _hash(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def _of_secret(secret: str, seconds: float | None) -> dict[str, Any]:
+    """What the database has of a token with a new secret, which is valid for so long from now on."""
+    now = time.time()
+    return {
+        "hash": _hash(secret),
+        "made": now,
+        "expires": None if seconds is None else now + seconds,
+    }
 
 
 def _token(connection: Connection, condition: object) -> RowMapping | None:

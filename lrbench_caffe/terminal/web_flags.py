@@ -14,7 +14,7 @@ def add_flags(p: cli.Parser) -> None:
     _add_place(p)
     _add_permissions(p)
     commands = p.add_subparsers(dest="command", metavar="COMMAND", parser_class=cli.Parser)
-    text = "who may upload: add, list and revoke tokens"
+    text = "who may upload: add, renew, list and revoke tokens"
     token = commands.add_parser("token", help=text, description=text[0].upper() + text[1:] + ".")
     _add_db(token, argparse.SUPPRESS)
     web_tokens.add_flags(token, lambda action: _add_db(action, argparse.SUPPRESS))

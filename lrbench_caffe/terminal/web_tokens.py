@@ -28,23 +28,27 @@ def add_flags(
         "--scope", choices=SCOPES, default="write",
         help="what it may do; each includes those before it (default: write)",
     )  # fmt: skip
-    make.add_argument(
-        "--days", type=float, metavar="N", help="how long it is valid (default: for ever)"
+    renew = actions.add_parser(
+        "renew", help="give a contributor another secret, and print it, once; the one before ends"
     )
+    renew.add_argument("name", metavar="NAME", help="the contributor's name")
+    for action in (make, renew):
+        action.add_argument(
+            "--days", type=float, metavar="N", help="how long it is valid (default: for ever)"
+        )
     listing = actions.add_parser("list", help="list the tokens")
-    revoke = actions.add_parser("revoke", help="make a token invalid, for ever")
+    revoke = actions.add_parser("revoke", help="make a token invalid until it is renewed")
     revoke.add_argument("name", metavar="NAME", help="the contributor's name")
-    for action in (make, listing, revoke):
+    for action in (make, renew, listing, revoke):
         add_db(action)
 
 
 def manage(args: argparse.Namespace, database: Database) -> int:
     platform = Platform(database)
     if args.action == "add":
-        if args.days is not None and not 0 < args.days <= MOST_DAYS:
-            raise InputError(f"--days: {args.days:.15g}; allowed: more than 0, up to {MOST_DAYS}")
-        seconds = None if args.days is None else args.days * DAY
-        print(platform.add_token(args.name, args.scope, seconds))
+        print(platform.add_token(args.name, args.scope, _seconds(args.days)))
+    elif args.action == "renew":
+        print(platform.renew_token(args.name, _seconds(args.days)))
     elif args.action == "revoke":
         platform.revoke(args.name)
         print(f"the token of {args.name!r} is not valid any more")
@@ -53,6 +57,12 @@ def manage(args: argparse.Namespace, database: Database) -> int:
         rows += [[t.name, t.scope, _day(t.made), _until(t)] for t in platform.tokens()]
         print_table(rows, Layout(tuple(rows[0]), text=("name",), words=tuple(rows[0][1:])))
     return 0
+
+
+def _seconds(days: float | None) -> float | None:
+    if days is not None and not 0 < days <= MOST_DAYS:
+        raise InputError(f"--days: {days:.15g}; allowed: more than 0, up to {MOST_DAYS}")
+    return None if days is None else days * DAY
 
 
 def _until(token: AccessToken) -> str:

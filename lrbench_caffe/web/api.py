@@ -31,6 +31,7 @@ from lrbench_caffe.database.uploads import (
     Answer,
     receive,
 )
+from lrbench_caffe.errors import did_you_mean
 from lrbench_caffe.knowledge import selection
 from lrbench_caffe.knowledge.criteria import CRITERIA
 from lrbench_caffe.knowledge.exporting import ranking_rows
@@ -42,7 +43,21 @@ from lrbench_caffe.web.errors import FAILURES, Refused
 from lrbench_caffe.web.security import needs
 from lrbench_caffe.web.settings import MIB, WebSettings
 
-router = APIRouter(prefix="/api/v1", responses=FAILURES)
+
+def only_known(request: Request) -> None:
+    """Refuse a parameter that the address does not have: without the filter that it was meant for, an
+    answer would have all."""
+    paths = request.app.openapi()["paths"]  # made once
+    address = paths[request.scope["route"].path_format][request.method.lower()]
+    known = [p["name"] for p in address.get("parameters", ()) if p["in"] == "query"]
+    for name in request.query_params:
+        if name not in known:
+            allowed = ", ".join(sorted(known)) or "none"
+            near = did_you_mean(name, known)
+            raise Refused(422, f"{name}: no parameter; allowed: {allowed}{near}")
+
+
+router = APIRouter(prefix="/api/v1", responses=FAILURES, dependencies=[Depends(only_known)])
 # For the API's description; ``needs`` reads the token.
 BEARER = Security(HTTPBearer(auto_error=False, description="A token of this server."))
 READ, WRITE, ADMIN = Depends(needs("read")), Depends(needs("write")), Depends(needs("admin"))

@@ -24,13 +24,13 @@ from lrbench_caffe.knowledge.recommendation import Recommendation
 from lrbench_caffe.knowledge.utility import classifies
 from lrbench_caffe.prototxt.uploads import SolverTexts, ToldTraining
 from lrbench_caffe.records import SCRATCH, Dataset, Task
-from lrbench_caffe.web.api import LONGEST, Number, database, known_task
+from lrbench_caffe.web.api import LONGEST, Number, database, known_task, only_known
 from lrbench_caffe.web.errors import FAILURES, Refused
 from lrbench_caffe.web.reading import read_training
 from lrbench_caffe.web.security import needs
 from lrbench_caffe.web.settings import MIB, WebSettings
 
-router = APIRouter(prefix="/api/v1", responses=FAILURES)
+router = APIRouter(prefix="/api/v1", responses=FAILURES, dependencies=[Depends(only_known)])
 ASK = Depends(needs("read", changes=False))
 MOST = 20  # proposals
 Count = Annotated[Optional[int], Field(ge=1, le=INT32)]

@@ -387,7 +387,7 @@ def test_a_run_is_not_overwritten(workspace: Workspace) -> None:
         (("--weights", "x"), ("--resume", "--weights")),
         (("--k0", "0.5"), ("the run's policy is INV(k0=0.05,", "not --k0 0.5")),
         (("--lr", "inv", "--p", "2"), ("snapshots/tiny_iter_1.solverstate --lr inv --p 2",)),
-        (("--k0", "x"), ("--k0 'x': expected a number",)),
+        (("--k0", "="), ("--k0 '=': expected a number",)),
         (("--test-interval", "20"), ("--test-interval: 20; the run's own is 50",)),
         (("--stage", "deep"), ("--stage: deep; the run's own is none",)),
         (("--level", "2"), ("--level: 2; the run's own is 0",)),

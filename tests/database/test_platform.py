@@ -69,10 +69,29 @@ def test_a_token_ends_by_time_or_when_it_is_revoked(platform):
     assert [token.name for token in platform.tokens()] == ["ada", "bob"]
 
 
+@pytest.mark.parametrize("before", ["valid", "expired", "revoked"])
+def test_a_renewed_token_is_the_same_with_another_secret(platform, before):
+    first = platform.add_token("ada", "admin", seconds=0.001 if before == "expired" else None)
+    if before == "revoked":
+        platform.revoke("ada")
+    second = platform.renew_token("ada", seconds=60)
+    assert second != first and platform.token(first) is None
+    token = platform.token(second)
+    assert (token.name, token.scope, token.revoked) == ("ada", "admin", None)
+    assert token.valid(token.made + 59) and not token.valid(token.made + 60)
+    assert platform.tokens() == [token]
+    assert platform.token(platform.renew_token("ada")).expires is None
+
+
 @pytest.mark.parametrize(
     ("name", "scope", "error", "words"),
     [
-        ("ada", "read", InputError, "name: there is a token for 'ada'"),
+        (
+            "ada",
+            "read",
+            InputError,
+            "name: there is a token for 'ada'; allowed: another name, or to renew",
+        ),
         ("", "read", RecordError, "name: ''; allowed: a name of 1 to 100 characters"),
         ("a\nb", "read", RecordError, "name: "),
         ("x" * 101, "read", RecordError, "name: "),
@@ -86,9 +105,10 @@ def test_a_token_that_cannot_be(platform, name, scope, error, words):
     assert [token.name for token in platform.tokens()] == ["ada"]
 
 
-def test_to_revoke_what_is_not_there(platform):
-    with pytest.raises(InputError, match="name: there is no token for 'eve'"):
-        platform.revoke("eve")
+def test_to_revoke_or_renew_what_is_not_there(platform):
+    for change in (platform.revoke, platform.renew_token):
+        with pytest.raises(InputError, match="name: there is no token for 'eve'"):
+            change("eve")
 
 
 # -- uploads ---------------------------------------------------------------------------------------

@@ -60,7 +60,7 @@ def test_what_was_not_tried_is_said_everywhere(
     assert untried == all_of_them - len(begun) > 0
     words = (
         f"{untried} of {all_of_them} candidates were not tried: "
-        "the budget of 1 iterations was used up by "
+        "the budget of 1 iteration was used up by "
     )
     assert outcome.why_untried.startswith(words)
     users = [

@@ -41,6 +41,24 @@ def test_a_ranking_is_that_of_the_command(client, filled):
     assert (wrong.status, "speed" in wrong.json["error"]) == (400, True)
 
 
+@pytest.mark.parametrize(
+    ("address", "begins", "ends"),
+    [
+        ("tasks?query=digits", "query: no parameter; allowed: q", ""),
+        ("tasks/{0}/ranking?functon=FIX", "functon: no parameter; ", "; did you mean 'functions'?"),
+        ("tasks/{0}?q=", "q: no parameter; allowed: none", ""),
+        ("runs?task={0}&limits=2", "limits: no parameter; allowed: after, ", "; did you mean 'limit'?"),
+        ("runs/a?limit=2", "limit: no parameter; allowed: none", ""),
+        ("export?tasks={0}", "tasks: no parameter; allowed: after, ", "; did you mean 'task'?"),
+    ],
+)  # fmt: skip
+def test_a_parameter_that_there_is_not_is_refused(client, filled, address, begins, ends):
+    """Ignored, it would be a filter that filters nothing."""
+    answer = client.get("/api/v1/" + address.format(filled))
+    told = answer.json["error"]
+    assert answer.status == 422 and told.startswith(begins) and told.endswith(ends)
+
+
 def test_runs_come_page_by_page(client, filled):
     seen, after = [], ""
     while True:
