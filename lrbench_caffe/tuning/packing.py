@@ -1,9 +1,12 @@
-"""Schedules trainings of known lengths on a few slots, so that all slots end together."""
+"""Schedules trainings of known lengths: which to begin first, and which of them would end first."""
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
 
 GOOD_ENOUGH = 1.05  # times the shortest time there is; for less a training is not cut
 
@@ -51,3 +54,41 @@ def _wrap(order: Sequence[int], lengths: Sequence[int], time: int) -> list[tuple
         begins.append((at, i, lengths[i]))
         at = over if over >= 0 else at + lengths[i]
     return [(i, until) for _, i, until in sorted(begins, key=lambda begin: begin[0])]
+
+
+class Ends(Generic[T]):
+    """Trainings that go on at the same time, in the order in which they would end if all iterations took the
+    same time and each training began when it was asked for.
+
+    Decisions have to be a function of the results, not of the time that each took. In the order in
+    which the trainings were asked for, all slots would wait for the longest one; in this order
+    hardly any slot does.
+    """
+
+    def __init__(self) -> None:
+        self._now = 0.0
+        self._ends: list[tuple[float, int, T]] = []
+        self._reached: dict[str, tuple[float, int]] = {}  # of each training: when, and how far
+        self._count = 0
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def begin(self, item: T, training: str, until: int, scale: float = 1.0) -> None:
+        """Add a training or a part of one.
+
+        Args:
+            training: which one it is; its parts go on from each other.
+            until: the iteration at which it ends.
+            scale: of its iterations; those with another batch take another time.
+        """
+        when, before = self._reached.get(training, (0.0, 0))
+        end = max(self._now, when) + scale * max(0, until - before)
+        self._reached[training] = end, max(until, before)
+        heapq.heappush(self._ends, (end, self._count, item))
+        self._count += 1
+
+    def next(self) -> T:
+        """Take out what ends first; of several that end at the same time, what began first."""
+        self._now, _, item = heapq.heappop(self._ends)
+        return item

@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -39,7 +38,7 @@ from lrbench_caffe.tuning.curves import Curve
 from lrbench_caffe.tuning.holdout import Holdout
 from lrbench_caffe.tuning.levels import Ladder, Rung
 from lrbench_caffe.tuning.observer import TuningObserver
-from lrbench_caffe.tuning.packing import pack
+from lrbench_caffe.tuning.packing import Ends, pack
 from lrbench_caffe.tuning.plan import TuningPlan
 from lrbench_caffe.tuning.reuse import EarlierTrainings
 from lrbench_caffe.tuning.search import PolicySearch, Step
@@ -492,19 +491,22 @@ class Study:
     ) -> None:
         """Train what is asked for until nothing more is, a few trainings ahead of the results.
 
-        These are told in the order of what was asked for, whichever ends first: so all decisions
-        are a function of the results, not of the time that they took. ``idle`` is called where
-        nothing is asked for though there is room.
+        These are told in an order that follows from what was asked for (see ``packing.Ends``),
+        whichever ends first: so all decisions are a function of the results, not of the time that
+        they took. ``idle`` is called where nothing is asked for though there is room.
         """
-        begun: deque[tuple[T, Job]] = deque()
+        begun: Ends[tuple[T, Job]] = Ends()
         while True:
             while len(begun) < self.plan.ahead and (wanted := ask()) is not None:
-                begun.append((wanted, begin(wanted)))
+                training = begin(wanted)
+                owner, _ = self._under_way[training]
+                until = training.until or owner.plan.max_iter
+                begun.begin((wanted, training), training.out, until, owner.scale)
             if len(begun) < self.plan.ahead:
                 idle()
             if not begun:
                 return
-            asked, training = begun.popleft()
+            asked, training = begun.next()
             tell(asked, self.result(training, *counts(asked)))
 
     def repeat(

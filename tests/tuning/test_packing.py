@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lrbench_caffe.tuning.packing import GOOD_ENOUGH, pack
+from lrbench_caffe.tuning.packing import GOOD_ENOUGH, Ends, pack
 
 
 def time(pieces: list[tuple[int, int]], slots: int) -> int:
@@ -55,3 +55,29 @@ def test_any_lengths(slots: int) -> None:
         best = max(max(lengths), sum(lengths) / slots)
         assert len(pieces) < len(lengths) + slots
         assert time(pieces, slots) <= GOOD_ENOUGH * best + unit
+
+
+def test_what_would_end_first_is_next() -> None:
+    ends: Ends[str] = Ends()
+    ends.begin("long", "a", 100)
+    ends.begin("short", "b", 30)
+    assert ends.next() == "short"  # at 30
+    ends.begin("its other part", "b", 60)  # at 60
+    ends.begin("as long as that", "c", 30)  # at 60, too
+    ends.begin("double", "d", 30, 2.0)  # at 90
+    assert [ends.next() for _ in range(4)] == [
+        "its other part",
+        "as long as that",
+        "double",
+        "long",
+    ]
+    ends.begin("what there is already", "a", 80)  # at 100, now
+    assert len(ends) == 1 and ends.next() == "what there is already"
+
+
+def test_a_part_that_is_asked_for_ahead_follows_the_one_before_it() -> None:
+    ends: Ends[int] = Ends()
+    ends.begin(1, "a", 100)
+    ends.begin(2, "b", 150)
+    ends.begin(3, "a", 140)  # it begins at 100
+    assert [ends.next() for _ in range(3)] == [1, 3, 2]
