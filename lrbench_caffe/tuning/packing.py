@@ -80,7 +80,8 @@ class Ends(Generic[T]):
         Args:
             training: which one it is; its parts go on from each other.
             until: the iteration at which it ends.
-            scale: of its iterations; those with another batch take another time.
+            scale: of its iterations; those with another batch take another time. With 0 for all,
+                they come in the order in which they began.
         """
         when, before = self._reached.get(training, (0.0, 0))
         end = max(self._now, when) + scale * max(0, until - before)

@@ -39,7 +39,7 @@ from lrbench_caffe.tuning.holdout import Holdout
 from lrbench_caffe.tuning.levels import Ladder, Rung
 from lrbench_caffe.tuning.observer import TuningObserver
 from lrbench_caffe.tuning.packing import Ends, pack
-from lrbench_caffe.tuning.plan import TuningPlan
+from lrbench_caffe.tuning.plan import FEW, TuningPlan
 from lrbench_caffe.tuning.reuse import EarlierTrainings
 from lrbench_caffe.tuning.search import PolicySearch, Step
 from lrbench_caffe.tuning.space import GoodRange
@@ -496,12 +496,15 @@ class Study:
         they took. ``idle`` is called where nothing is asked for though there is room.
         """
         begun: Ends[tuple[T, Job]] = Ends()
+        # With two slots neither waits long, and taking turns finds as much for less.
+        in_turn = self.plan.ahead <= FEW
         while True:
             while len(begun) < self.plan.ahead and (wanted := ask()) is not None:
                 training = begin(wanted)
                 owner, _ = self._under_way[training]
                 until = training.until or owner.plan.max_iter
-                begun.begin((wanted, training), training.out, until, owner.scale)
+                scale = 0.0 if in_turn else owner.scale
+                begun.begin((wanted, training), training.out, until, scale)
             if len(begun) < self.plan.ahead:
                 idle()
             if not begun:

@@ -75,6 +75,15 @@ def test_what_would_end_first_is_next() -> None:
     assert len(ends) == 1 and ends.next() == "what there is already"
 
 
+def test_without_lengths_they_take_turns() -> None:
+    ends: Ends[int] = Ends()
+    for number, until in enumerate((100, 30, 60)):
+        ends.begin(number, "abc"[number], until, 0.0)
+    assert ends.next() == 0
+    ends.begin(3, "a", 110, 0.0)
+    assert [ends.next() for _ in range(3)] == [1, 2, 3]
+
+
 def test_a_part_that_is_asked_for_ahead_follows_the_one_before_it() -> None:
     ends: Ends[int] = Ends()
     ends.begin(1, "a", 100)

@@ -84,11 +84,12 @@ def test_the_same_study_again_makes_the_same_decisions(tmp_path: Path) -> None:
     assert first.submitted == second.submitted
 
 
-def test_the_order_in_which_trainings_end_changes_no_decision(tmp_path: Path) -> None:
+@pytest.mark.parametrize("slots", [1, 3, 8])
+def test_the_order_in_which_trainings_end_changes_no_decision(tmp_path: Path, slots: int) -> None:
     last_first, first_first = RulePool(), RulePool(next_one=0)
     first_first.slots = 2
-    tune(tmp_path / "last", last_first)
-    tune(tmp_path / "first", first_first)
+    tune(tmp_path / "last", last_first, slots=slots)
+    tune(tmp_path / "first", first_first, slots=slots)
     wanted = [
         [(t.policy, t.seed, t.until) for t in pool.submitted] for pool in (last_first, first_first)
     ]
