@@ -25,6 +25,26 @@ hypothesis.settings.register_profile("lrbench", deadline=None)
 hypothesis.settings.load_profile("lrbench")
 
 
+# Files whose tests marked ci take a minute or more: what compiles, or trains most.
+LONGEST = [
+    f"test_{name}.py"
+    for name in (
+        "sanitized_layers",
+        "sanitized_kernels",
+        "training",
+        "differential",
+        "jobs",
+        "tune",
+    )
+]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the longest files come first: what begins last goes on alone."""
+    longest = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: longest.get(item.path.name, len(LONGEST)))
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Let trainings record into a database of the tests' own, and never into the user's.
 

@@ -10,16 +10,12 @@ from pathlib import Path
 import pytest
 
 from lrbench_caffe.native.library import (
-    INCLUDES,
-    SOURCES,
-    WIDTH_FLAGS,
     WIDTHS,
-    can_run,
     compiler_command,
     headers_dir,
 )
 from lrbench_caffe.runtime import worker
-from lrbench_caffe.runtime.locate import find_caffe_python, runtime_dir
+from lrbench_caffe.runtime.locate import find_caffe_python
 
 HERE = Path(__file__).parent
 NETS = 120
@@ -183,43 +179,6 @@ def test_the_library_needs_nothing_newer_than_debian_11(each_library):
         assert versions and max(versions) <= newest
 
 
-SANITIZE = ["-std=c++17", "-O1", "-g1", "-mfma", "-ffp-contract=off", "-pthread"]
-SANITIZE += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-I", str(SOURCES)]
-
-
-def run_sanitized(program: Path, *arguments: str, **environment: str) -> None:
-    done = subprocess.run(
-        [str(program), *arguments],
-        env={**os.environ, "GLOG_minloglevel": "2", "OPENBLAS_NUM_THREADS": "1", **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-@pytest.mark.ci
-@pytest.mark.timeout(3600)  # a busy machine compiles for long
-@pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize(
-    "name, count", [("convolution_test", "25"), ("depthwise_test", "300"), ("product_test", "100")]
-)
-def test_the_kernels_by_themselves_with_sanitizers(compiler, tmp_path, name, count, width):
-    """Without Caffe, against plain loops: buffers of exact size show every step too far."""
-    program = tmp_path / name
-    warnings = ["-Wall", "-Wextra", "-Werror"]
-    source = str(HERE / f"{name}.cpp")
-    if not can_run(width):
-        pytest.skip(f"this CPU has no vectors of {width} bits")
-    flags = [*SANITIZE, *warnings, *WIDTH_FLAGS[width]]
-    subprocess.run([compiler, *flags, source, "-o", str(program)], check=True)
-    run_sanitized(program, count, "5")
-
-
-# What is the machine's own, in whose place the runtime's may not come: C and C++ libraries.
-SYSTEM = r"ld-|lib(c|m|mvec|pthread|dl|rt|resolv|util|nsl|nss_.*|anl|thread_db|stdc\+\+|gcc_s)[-.]"
-
-
 @pytest.mark.ci
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_compiler_has_nothing_to_say(compiler, tmp_path, width):
@@ -228,37 +187,3 @@ def test_the_compiler_has_nothing_to_say(compiler, tmp_path, width):
     command = compiler_command(compiler, headers_dir(), tmp_path / "nothing.so", width)
     done = subprocess.run([*command, "-fsyntax-only", "-Werror"], capture_output=True, text=True)
     assert (done.stderr, done.returncode) == ("", 0)
-
-
-@pytest.mark.ci
-@pytest.mark.timeout(3600)
-@pytest.mark.parametrize("width", WIDTHS)
-def test_all_layers_with_sanitizers(library, compiler, tmp_path, width):
-    """With Caffe's library, but in a program of this machine, for its AddressSanitizer."""
-    root = runtime_dir() / "root"
-    triplet = root / "usr" / "lib" / "x86_64-linux-gnu"
-    libraries = tmp_path / "libraries"
-    libraries.mkdir()
-    for folder in (
-        triplet / "openblas-pthread",
-        root / "lib" / triplet.name,
-        triplet,
-        root / "usr" / "lib",
-    ):
-        for file in folder.glob("*.so*"):
-            if not re.match(SYSTEM, file.name) and not (libraries / file.name).exists():
-                (libraries / file.name).symlink_to(file.resolve())
-    program = tmp_path / "layers_test"
-    if not can_run(width):
-        pytest.skip(f"this CPU has no vectors of {width} bits")
-    command = [compiler, *SANITIZE, "-fno-sanitize=vptr", "-DCPU_ONLY", "-Wall", "-Wextra"]
-    command += WIDTH_FLAGS[width]
-    for name in INCLUDES:
-        command += ["-isystem", str(headers_dir() / name)]
-    command += [str(HERE / "layers_test.cpp"), "-o", str(program), "-Wl,--allow-shlib-undefined"]
-    for name in ("libcaffe", "libglog", "libprotobuf"):
-        command.append(str(next(libraries.glob(name + ".so.*"))))
-    subprocess.run(command, check=True)
-    run_sanitized(
-        program, "100", "5", LD_LIBRARY_PATH=str(libraries), ASAN_OPTIONS="detect_leaks=0"
-    )
