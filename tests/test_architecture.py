@@ -416,7 +416,7 @@ def test_what_the_lr_module_loads():
 # stepped at any time, so durations and deadlines come from time.monotonic (and see
 # runtime/liveness.py).
 WALL_CLOCK = {
-    "database.platform": {"_of_secret", "revoke"},  # a token is valid until a day
+    "database.platform": {"_new_secret", "revoke"},  # a token is valid until a day
     "database.uploads": {"_check_times"},  # no training was in the future
     "terminal.db_share": {"pull"},  # when runs were received
     "web.api": {"begun"},

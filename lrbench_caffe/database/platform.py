@@ -100,8 +100,8 @@ class Platform:
         check_contributor(name, "name")
         if scope not in SCOPES:
             raise ParameterError("{scope}: {0!r}; allowed: {1}", scope, ", ".join(SCOPES))
-        secret = PREFIX + secrets.token_urlsafe(32)
-        values = {"name": name, "scope": scope, **_of_secret(secret, seconds)}
+        secret, validity = _new_secret(seconds)
+        values = {"name": name, "scope": scope, **validity}
 
         def work(connection: Connection) -> None:
             stored = _token(connection, schema.token.c.name == name)
@@ -127,9 +127,8 @@ class Platform:
         Raises:
             InputError: there is no token of this name.
         """
-        secret = PREFIX + secrets.token_urlsafe(32)
-        values = {"revoked": None, **_of_secret(secret, seconds)}
-        self._change_token(name, lambda change: change.values(**values))
+        secret, validity = _new_secret(seconds)
+        self._change_token(name, lambda change: change.values(revoked=None, **validity))
         return secret
 
     def tokens(self) -> list[AccessToken]:
@@ -312,10 +311,10 @@ def _hash(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def _of_secret(secret: str, seconds: float | None) -> dict[str, Any]:
-    """What the database has of a token with a new secret, which is valid for so long from now on."""
-    now = time.time()
-    return {
+def _new_secret(seconds: float | None) -> tuple[str, dict[str, Any]]:
+    """A secret that is valid for so long from now on, and what the database has of it."""
+    secret, now = PREFIX + secrets.token_urlsafe(32), time.time()
+    return secret, {
         "hash": _hash(secret),
         "made": now,
         "expires": None if seconds is None else now + seconds,

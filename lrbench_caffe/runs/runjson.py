@@ -1,10 +1,11 @@
-"""Reads run.json and checks it field by field."""
+"""Reads run.json and checks it field by field; what its parts look like."""
 
 from __future__ import annotations
 
 import json
 import reprlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from lrbench_caffe.records import STATUSES, RunRecord, digest
@@ -79,6 +80,25 @@ def _check_parts(record: Mapping[str, Any]) -> None:
     for name, value in record.get("fingerprint", {}).items():
         _check_kind(f"fingerprint: {name}", value, _TEXT)
     _check_kind("record: uid", (record.get("record") or {}).get("uid", ""), _TEXT)
+
+
+def branch_json(
+    origin: Path, uid: str | None, *, after: int, at: int, seconds: float
+) -> dict[str, Any]:
+    """An element of ``branches``: what a run has taken over instead of training it.
+
+    Args:
+        origin: the run directory that it comes from; ``uid``: that run's, None where it has none.
+        after, at: the iterations between which it lies.
+        seconds: that it took there.
+    """
+    return {
+        "run": str(origin.resolve()),
+        "uid": uid,
+        "after": after,
+        "at": at,
+        "seconds": round(seconds, 3),
+    }
 
 
 def checksum(record: Mapping[str, Any]) -> str:

@@ -61,7 +61,7 @@ def backup(args: argparse.Namespace, database: Database) -> None:
 def _tell_not_shown(database: Database) -> None:
     from lrbench_caffe.database.platform import Platform
 
-    count = len(Platform(database).standings())
+    count = sum(Platform(database).not_shown().values())
     if count:
         print(
             f"note: {count} of the runs are hidden or unverified here, which an export does not say; "

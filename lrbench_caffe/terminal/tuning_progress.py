@@ -80,10 +80,11 @@ class TuningDisplay(TuningObserver):
 
     def waiting(self, iterations: int) -> None:
         self._watch.look()
-        self._show(iterations)
+        reached = self._reached()
+        self._show(iterations, reached)
         if not self._console.is_terminal and time.monotonic() - self._said > LINE_SECONDS:
             best_so_far = f"; best so far {self._best}" if self._best else ""
-            self.say(f"{self._done(iterations)}{best_so_far}")
+            self.say(f"{self._done(iterations, reached)}{best_so_far}")
 
     def ended(self, result: JobResult, iterations: int) -> None:
         self._watch.look()
@@ -95,7 +96,7 @@ class TuningDisplay(TuningObserver):
         before = self._counted.get(training.out, 0)
         self._counted[training.out] = max(before, result.iteration)
         self._ended[training.out] = max(self._ended.get(training.out, 0), result.iteration)
-        record = self._is_record(result)
+        record, reached = self._is_record(result), self._reached()
         if result.seconds:  # existing trainings are not reported
             scale = self._scales.get(training.out, 1.0)
             self._trained += round(scale * max(0, result.iteration - before))
@@ -103,10 +104,10 @@ class TuningDisplay(TuningObserver):
                 self._lines.add(training.out)
                 line = result_line(result, self._best_test)
                 settings = with_settings(words_of(settings_of(training.run.path)))
-                done = self._done(iterations)
+                done = self._done(iterations, reached)
                 so_far = self._so_far(record) + (f"; {done}" if self._expected else "")
                 self.say(line + settings + so_far)
-        self._show(iterations)
+        self._show(iterations, reached)
 
     def _is_record(self, result: JobResult) -> bool:
         """Whether a training has the best test so far; it is noted then."""
@@ -138,34 +139,35 @@ class TuningDisplay(TuningObserver):
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
         self._said = time.monotonic()
 
-    def _show(self, iterations: int) -> None:
+    def _show(self, iterations: int, reached: Mapping[str, int]) -> None:
         best_so_far = f"; best {self._best}" if self._best else ""
-        status = f"{self._done(iterations)}{best_so_far}"
-        done = iterations + self._under_way(self._ended)
+        status = f"{self._done(iterations, reached)}{best_so_far}"
+        done = iterations + self._beyond(self._ended, reached)
         self._bar.update(self._task, completed=done, status=status)
 
-    def _under_way(self, before: Mapping[str, int]) -> int:
-        """Iterations of the trainings that have not ended, as the solver's own.
-
-        Args:
-            before: those of each run directory that do not count.
-        """
+    def _reached(self) -> dict[str, int]:
+        """Iterations of each run directory whose training has not ended; this reads files."""
         reached: dict[str, int] = {}
         for training in self._running:  # several may be parts of one
-            until = training.reached if training.until is None else training.until
-            now = min(until, training.reached)
+            now = training.reached
+            if training.until is not None:
+                now = min(training.until, now)
             reached[training.out] = max(now, reached.get(training.out, 0))
+        return reached
+
+    def _beyond(self, before: Mapping[str, int], reached: Mapping[str, int]) -> int:
+        """Iterations beyond those of each run directory that do not count, as the solver's own."""
         new = (self._scales[out] * max(0, now - before.get(out, 0)) for out, now in reached.items())
         return round(sum(new))
 
-    def _done(self, iterations: int) -> str:
+    def _done(self, iterations: int, reached: Mapping[str, int]) -> str:
         """ "20 % of 31,028 iterations, about 0:06:38 left".
 
         The time is by the rate since the command began. Until it has trained a little, starting
         trainings took most of it.
         """
-        expected, now = self._expected, iterations + self._under_way(self._ended)
-        trained = self._trained + self._under_way(self._counted)
+        expected, now = self._expected, iterations + self._beyond(self._ended, reached)
+        trained = self._trained + self._beyond(self._counted, reached)
         if not expected:
             return f"{now:,} iterations"
         text = f"{100 * now / expected:.0f} % of {expected:,} iterations"

@@ -23,7 +23,6 @@ def add_flags(
         dest="action", metavar="ACTION", required=True, parser_class=cli.Parser
     )
     make = actions.add_parser("add", help="make a token, and print its secret, once")
-    make.add_argument("name", metavar="NAME", help="the contributor's name")
     make.add_argument(
         "--scope", choices=SCOPES, default="write",
         help="what it may do; each includes those before it (default: write)",
@@ -31,14 +30,14 @@ def add_flags(
     renew = actions.add_parser(
         "renew", help="give a contributor another secret, and print it, once; the one before ends"
     )
-    renew.add_argument("name", metavar="NAME", help="the contributor's name")
     for action in (make, renew):
         action.add_argument(
             "--days", type=float, metavar="N", help="how long it is valid (default: for ever)"
         )
     listing = actions.add_parser("list", help="list the tokens")
     revoke = actions.add_parser("revoke", help="make a token invalid until it is renewed")
-    revoke.add_argument("name", metavar="NAME", help="the contributor's name")
+    for action in (make, renew, revoke):
+        action.add_argument("name", metavar="NAME", help="the contributor's name")
     for action in (make, renew, listing, revoke):
         add_db(action)
 

@@ -22,6 +22,7 @@ from lrbench_caffe.runs.caffefiles import models_digest
 from lrbench_caffe.runs.directory import RunDirectory
 from lrbench_caffe.runs.layout import MEASUREMENTS
 from lrbench_caffe.runs.rows import digest_at, digest_before, iteration_row
+from lrbench_caffe.runs.runjson import branch_json
 from lrbench_caffe.runs.snapshots import Snapshot, Snapshots, is_intact, recorded
 from lrbench_caffe.training.continuation import FREE, KEPT
 from lrbench_caffe.training.monitor import ScheduleMonitor
@@ -71,13 +72,11 @@ class Beginning:
         Args:
             own: the snapshot that the run itself had.
         """
-        return {
-            "run": str(self.origin.path.resolve()),
-            "uid": self.uid,
-            "after": own.iteration if own else 0,
-            "at": self.iteration,
-            "seconds": round(self.snapshot.seconds - (own.seconds if own else 0.0), 3),
-        }
+        after, before = (own.iteration, own.seconds) if own else (0, 0.0)
+        seconds = self.snapshot.seconds - before
+        return branch_json(
+            self.origin.path, self.uid, after=after, at=self.iteration, seconds=seconds
+        )
 
     def settle(self, settings: RunSettings) -> None:
         """Give a run's settings what was open in them until it has Caffe, as the other run had it."""

@@ -22,9 +22,9 @@ from lrbench_caffe.jobs import Job
 from lrbench_caffe.lr import parse
 from lrbench_caffe.records import RunRecord, Task, digest
 from lrbench_caffe.runs.directory import RunDirectory
-from lrbench_caffe.runs.layout import MARKS
+from lrbench_caffe.runs.runjson import branch_json
 from lrbench_caffe.runs.snapshots import share
-from lrbench_caffe.runs.syncing import NotForDatabase, StillRunning, read_run
+from lrbench_caffe.runs.syncing import NotForDatabase, StillRunning, read_run, run_directories
 from lrbench_caffe.tabular import count_of
 from lrbench_caffe.training.settings import RunSettings
 from lrbench_caffe.tuning.plan import TuningPlan
@@ -65,12 +65,13 @@ class EarlierTrainings:
             InputError: there is no run in a folder.
         """
         for folder in self._folders:
-            runs = _runs_in(folder)
-            if not runs:
+            try:
+                runs = list(run_directories([folder]))
+            except InputError as error:
                 raise ParameterError(
                     "{reuse}: {0} holds no run; allowed: the folder of an earlier study or run",
                     folder,
-                )
+                ) from error
             differences = [self._add(RunDirectory(path)) for path in runs]
             others = Counter(filter(None, differences))
             alike = len(runs) - sum(others.values())
@@ -139,11 +140,6 @@ class EarlierTrainings:
         return next((words for words, same in checks.items() if not same), "")
 
 
-def _runs_in(folder: Path) -> list[Path]:
-    """The run directories in a folder, or the folder itself."""
-    return sorted({path.parent for mark in MARKS for path in folder.rglob(mark)})
-
-
 def _copy(source: str, target: str) -> None:
     """Copy a file; of snapshots, which nobody writes to, only a further name where that is possible."""
     if Path(source).parent.name == "snapshots":
@@ -156,18 +152,10 @@ def _record_origin(copy: RunDirectory, earlier: RunDirectory) -> None:
     """Let a copy's run.json say that all of it was taken over."""
     copy.lock()
     try:
-        record = copy.read()
-        tests = copy.measurements()
-        copy.update(
-            branches=[
-                {
-                    "run": str(earlier.path.resolve()),
-                    "uid": (record.get("record") or {}).get("uid"),
-                    "after": 0,
-                    "at": record["iteration"],
-                    "seconds": tests[-1].seconds or 0.0 if tests else 0.0,
-                }
-            ]
-        )
+        record, tests = copy.read(), copy.measurements()
+        uid = (record.get("record") or {}).get("uid")
+        seconds = tests[-1].seconds or 0.0 if tests else 0.0
+        branch = branch_json(earlier.path, uid, after=0, at=record["iteration"], seconds=seconds)
+        copy.update(branches=[branch])
     finally:
         copy.release()
