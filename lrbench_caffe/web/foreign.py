@@ -116,6 +116,17 @@ def reason(error: Exception) -> str:
     return visible(told)
 
 
+def name_of(path: Path, root: Path) -> str:
+    """A folder for people: its path in the folder of runs, or its own name where it is that one.
+
+    Args:
+        path: without links.
+        root: the folder of runs in which it was found.
+    """
+    place = path.relative_to(root.resolve())
+    return visible(str(place) if place.parts else path.name)
+
+
 def state(path: Path) -> tuple[int, int, float]:
     """Number on its disk, bytes and last change of a file; zeros where there is none of the run's own."""
     try:

@@ -21,7 +21,7 @@ from lrbench_caffe.metrics import TEST_LOSS, TOP1, Measurement, of_first_net
 from lrbench_caffe.plaintext import visible
 from lrbench_caffe.runs.directory import RunDirectory
 from lrbench_caffe.runs.layout import ITERATIONS, LATEST, MARKS, MEASUREMENTS, RUN, page_key
-from lrbench_caffe.web.foreign import losses_in, measurement_in, state, status_of
+from lrbench_caffe.web.foreign import losses_in, measurement_in, name_of, state, status_of
 
 FRESH = 2.0  # seconds for which a list of the folders' runs is used again
 DEPTH = 6  # folders below a folder of runs in which runs are looked for, as RUNS/STUDY/also/NAME/trainings
@@ -158,7 +158,7 @@ def _described(
     return LiveRun(
         key=key,
         path=path,
-        name=visible(str(path.relative_to(root.resolve()))),
+        name=name_of(path, root),
         policy=visible(str(settings.get("policy", ""))),
         task=visible(str(settings.get("task", ""))),
         status=status_of(settings, running),

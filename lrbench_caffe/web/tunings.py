@@ -40,6 +40,7 @@ from lrbench_caffe.tuning.tuner import RANGE_SHARE
 from lrbench_caffe.web.foreign import (
     is_finite,
     is_iteration,
+    name_of,
     object_of,
     read_object,
     reason,
@@ -450,16 +451,18 @@ def _study(path: Path, root: Path) -> FoundStudy:
                 break
         except Exception as error:
             problems.append(f"{name}: {reason(error)}")
+    trainings = _training_paths(path)
     files = [path / name for name in (folder.FILE, RESULT, folder.RANGE_FILE, TRAININGS)]
+    files += [training / MEASUREMENTS for training in trainings]
     return FoundStudy(
         key=key_of(path),
         path=path,
-        name=visible(str(path.relative_to(root.resolve()))),
+        name=name_of(path, root),
         plan=plan,
         known=known,
         has_range=has_range,
         result=result,
-        count=len(_training_paths(path)),
+        count=len(trainings),
         problem="; ".join(problems) or None,
         changed=max(state(file)[2] for file in files),
     )
@@ -499,8 +502,10 @@ def _read_training(path: Path, changed: float, measure: Measure) -> StudyTrainin
         seed=record["seed"] if isinstance(record.get("seed"), int) else None,
         status=status_of(record, running),
         reason=visible(str(record.get("reason") or "")),
-        iteration=int(
-            number_of(record, "iteration") or (measured[-1].iteration if measured else 0)
+        # While it is trained, and after a kill, the record has the end of an earlier part.
+        iteration=max(
+            int(number_of(record, "iteration") or 0),
+            measured[-1].iteration if measured else 0,
         ),
         max_iter=int(number_of(record, "max_iter") or 0),
         tests=tuple((m.iteration, value) for m in measured for value in measure.values([m])),

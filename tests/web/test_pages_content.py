@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import re
+import time
 from html import unescape
 from html.parser import HTMLParser
 from urllib.parse import parse_qs, urlsplit
@@ -16,6 +18,7 @@ from lrbench_caffe.metrics import Measurement
 from lrbench_caffe.paper.tables import paper_rows, paper_solver, paper_task
 from lrbench_caffe.records import Start
 from lrbench_caffe.tuning.trainings import RANGE_TEST, SEARCH
+from lrbench_caffe.web.live import LiveFolders
 from lrbench_caffe.web.study_charts import GREY, range_chart
 from lrbench_caffe.web.tunings import StudyFolders
 from tests.database.records import DATASET, at, policy, run
@@ -536,6 +539,30 @@ def test_a_tuning_whose_range_was_given_made_no_range_test(tmp_path):
     (found,) = [study for study in folders.studies() if study.name.endswith("tune-digits")]
     trainings, _ = folders.trainings(found)
     assert len(trainings) == 9 and {found.stage(one) for one in trainings} == {SEARCH}
+
+
+def test_a_training_that_goes_on_is_as_far_as_its_last_test(tmp_path):
+    """Its record has the end of the part before; pages follow the tests, and so does the last change."""
+    write_studies(tmp_path)
+    going_on = tmp_path / "tune-digits" / "trainings" / "tri-0"
+    record = json.loads((going_on / "run.json").read_text())
+    assert record["iteration"] == 40
+    (going_on / "run.json").write_text(json.dumps({**record, "iteration": 20}))
+    later = time.time() + 3600
+    os.utime(going_on / "measurements.jsonl", (later, later))
+    folders = StudyFolders([tmp_path])
+    found = folders.studies()[0]
+    (read,) = [one for one in folders.trainings(found)[0] if one.name == "tri-0"]
+    assert (found.name, found.changed, read.iteration) == ("tune-digits", later, 40)
+
+
+def test_a_folder_that_is_itself_a_study_or_a_run_has_its_own_name(tmp_path):
+    write_studies(tmp_path)
+    study = tmp_path / "tune-digits"
+    assert [one.name for one in StudyFolders([study]).studies()] == ["tune-digits"]
+    run = study / "trainings" / "tri-0"
+    assert [one.name for one in LiveFolders([run]).runs()] == ["tri-0"]
+    assert "trainings/tri-0" in [one.name for one in LiveFolders([study]).runs()]
 
 
 def test_a_range_test_is_one_before_it_ends(tmp_path):
