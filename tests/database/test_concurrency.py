@@ -141,7 +141,7 @@ def check_summaries(database: Database, runs: list) -> None:
     ("on_postgresql", "on_sqlite", "runs"),
     [
         pytest.param(8, 4, 5, id="few"),
-        pytest.param(32, 8, 20, id="many", marks=pytest.mark.slow),
+        pytest.param(32, 8, 20, id="many", marks=pytest.mark.ci),
     ],
 )
 @pytest.mark.timeout(600)

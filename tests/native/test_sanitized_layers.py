@@ -9,7 +9,7 @@ import pytest
 
 from lrbench_caffe.native.library import INCLUDES, WIDTH_FLAGS, WIDTHS, can_run, headers_dir
 from lrbench_caffe.runtime.locate import runtime_dir
-from tests.native.test_sanitized_kernels import HERE, SANITIZE, run_sanitized
+from tests.native.test_sanitized_kernels import HERE, SANITIZE, WARNINGS, run_sanitized
 
 # What is the machine's own, in whose place the runtime's may not come: C and C++ libraries.
 SYSTEM = r"ld-|lib(c|m|mvec|pthread|dl|rt|resolv|util|nsl|nss_.*|anl|thread_db|stdc\+\+|gcc_s)[-.]"
@@ -36,7 +36,7 @@ def test_all_layers_with_sanitizers(library, compiler, tmp_path, width):
     program = tmp_path / "layers_test"
     if not can_run(width):
         pytest.skip(f"this CPU has no vectors of {width} bits")
-    command = [compiler, *SANITIZE, "-fno-sanitize=vptr", "-DCPU_ONLY", "-Wall", "-Wextra"]
+    command = [compiler, *SANITIZE, *WARNINGS, "-fno-sanitize=vptr", "-DCPU_ONLY"]
     command += WIDTH_FLAGS[width]
     for name in INCLUDES:
         command += ["-isystem", str(headers_dir() / name)]
