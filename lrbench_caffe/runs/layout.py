@@ -18,6 +18,6 @@ MARKS = (RUN, RECORDS)  # a folder with one of them is a run directory: each has
 RUNS = Path("runs")  # where runs are that were given no directory
 
 
-def page_key(run: Path) -> str:
-    """What names a run in the addresses of the web server."""
-    return hashlib.sha256(os.fsencode(run.resolve())).hexdigest()[:16]
+def page_key(folder: Path) -> str:
+    """What names a run or study in the addresses of the web server."""
+    return hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]

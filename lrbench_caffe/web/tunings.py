@@ -6,7 +6,6 @@ changed nothing is read again. The files are anybody's: what cannot be read is s
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import threading
@@ -23,7 +22,7 @@ from lrbench_caffe.metrics import of_first_net
 from lrbench_caffe.plaintext import visible
 from lrbench_caffe.records import SCRATCH, Start
 from lrbench_caffe.runs.directory import RunDirectory
-from lrbench_caffe.runs.layout import LATEST, MEASUREMENTS, RUN
+from lrbench_caffe.runs.layout import LATEST, MEASUREMENTS, RUN, page_key
 from lrbench_caffe.tuning import folder
 from lrbench_caffe.tuning.also import with_settings, words_of
 from lrbench_caffe.tuning.measure import Measure
@@ -356,7 +355,7 @@ class StudyFolders:
         """A study by its key; None where there is none in the folders."""
         for root in self._folders:
             for path in study_paths(root):
-                if key_of(path.resolve()) == key:
+                if page_key(path) == key:
                     return _readable(path.resolve(), root)
         return None
 
@@ -367,7 +366,7 @@ class StudyFolders:
         study = home.parents[2] if settings_of(run) else home.parent
         if home.name != TRAININGS or not (study / folder.FILE).is_file():
             return None
-        return self.find(key_of(study))
+        return self.find(page_key(study))
 
     def trainings(self, study: FoundStudy) -> tuple[list[StudyTraining], list[str]]:
         """The trainings of a study in the order in which they were written to last.
@@ -406,11 +405,6 @@ def study_paths(root: Path) -> Iterator[Path]:
         elif RUN in files or len(Path(path).relative_to(root).parts) >= DEPTH:
             names.clear()
         names[:] = [name for name in names if name != LATEST]
-
-
-def key_of(path: Path) -> str:
-    """What names a folder in an address."""
-    return hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
 
 
 def number_of(values: Mapping[str, Any], name: str) -> float | None:
@@ -455,7 +449,7 @@ def _study(path: Path, root: Path) -> FoundStudy:
     files = [path / name for name in (folder.FILE, RESULT, folder.RANGE_FILE, TRAININGS)]
     files += [training / MEASUREMENTS for training in trainings]
     return FoundStudy(
-        key=key_of(path),
+        key=page_key(path),
         path=path,
         name=name_of(path, root),
         plan=plan,
@@ -494,7 +488,7 @@ def _read_training(path: Path, changed: float, measure: Measure) -> StudyTrainin
     text = visible(str(record.get("policy", "")))
     measured = [m for m in of_first_net(directory.measurements()) if is_iteration(m.iteration)]
     return StudyTraining(
-        key=key_of(path.resolve()),
+        key=page_key(path),
         path=path,
         name=visible(path.name),
         policy=text,
