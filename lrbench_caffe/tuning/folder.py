@@ -17,6 +17,7 @@ from lrbench_caffe.prototxt.messages import utf8_stem
 from lrbench_caffe.records import Start
 from lrbench_caffe.tuning.plan import TuningPlan
 from lrbench_caffe.tuning.prior import Prior
+from lrbench_caffe.tuning.space import GoodRange
 
 FILE = "study.json"
 RANGE_FILE = "range.json"
@@ -96,10 +97,18 @@ def read(folder: Path) -> dict[str, Any] | None:
     return dict(content)
 
 
-def write(folder: Path, plan: TuningPlan, experience: Prior) -> None:
-    """Write study.json, so that a kill leaves all of it or nothing."""
+def write(
+    folder: Path, plan: TuningPlan, experience: Prior, found: GoodRange | None = None
+) -> None:
+    """Write study.json, so that a kill leaves all of it or nothing.
+
+    Args:
+        found: the range that the range test found, for those who look before the study has ended.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     content = {"plan": plan.as_json(), "experience": experience.as_json()}
+    if found is not None:
+        content["range"] = found.as_json()
     replace_own(folder / FILE, (json.dumps(content, indent=2) + "\n").encode())
 
 

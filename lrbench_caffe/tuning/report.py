@@ -267,7 +267,7 @@ def result(study: Study, outcome: TuningOutcome, verdict: TuningVerdict) -> dict
         "also": outer_json(study, outcome.outer, verdict),
         "known": [str(candidate.policy) for candidate in outcome.known],
         "range": {
-            "low": good.low, "high": good.high, "best": good.best,
+            **good.as_json(),
             "source": "range test" if outcome.ladder else "given" if plan.lr_range else "LR database",
         },
         "candidates": len(outcome.candidates),

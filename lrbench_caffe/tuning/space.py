@@ -55,6 +55,10 @@ class GoodRange:
         # A limit that was made of the top gives it back but for its last bit.
         return self.high if top <= self.high * (1 + 1e-9) else top
 
+    def as_json(self) -> dict[str, float]:
+        """The range and the best LR, as result.json has them."""
+        return {"low": self.low, "high": self.high, "best": self.best}
+
 
 @dataclass(frozen=True)
 class TuningCandidate:

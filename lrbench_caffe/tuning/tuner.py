@@ -130,7 +130,7 @@ class Tuner:
         if not self._plan.holdout:  # else what was measured on the test set must not choose
             self._recorded = dict(experience.results)
         self._study.watch.expect(self._expected(self._plan.budget or self._usual_budget(), own))
-        good, ladder = self._find_range(experience.good)
+        good, ladder = self._find_range(experience)
         self._account("range test")
         pool = self._candidates(own, known, good)
         self._top = min(self._plan.top, len(pool))
@@ -169,8 +169,9 @@ class Tuner:
 
     # -- before ---------------------------------------------------------------------------------
 
-    def _find_range(self, known: GoodRange | None) -> tuple[GoodRange, Ladder | None]:
+    def _find_range(self, experience: Prior) -> tuple[GoodRange, Ladder | None]:
         """The range of good LRs: the one that is known, else that of a range test, with the test."""
+        known = experience.good
         if known:
             self._say(
                 f"range of good LRs, {range_source(self._plan)}: {known.low:g} to {known.high:g}"
@@ -181,6 +182,7 @@ class Tuner:
         self._say(
             f"range of good LRs: {good.low:g} to {good.high:g}, best constant LR {good.best:g}"
         )
+        folder.write(self._study.folder, self._plan, experience, good)
         return good, ladder
 
     def _followers(self, lr: float) -> list[Policy]:

@@ -109,7 +109,8 @@ class FoundStudy:
         key: names it in an address; name: its folder, from the folder of runs.
         plan: of study.json, as far as it is what it should be.
         known: policies that were given or that the LR database proposed, with the reason.
-        has_range: whether its range was given or known, so that it made no range test.
+        knew_range: whether its range was given or known, so that it made no range test.
+        range: as study.json has it: the lowest and the highest good LR; None where it has none.
         result: of result.json or range.json; None before it has ended.
         count: how many trainings it has.
         problem: what cannot be read of it; None where nothing.
@@ -121,7 +122,8 @@ class FoundStudy:
     name: str
     plan: Mapping[str, Any]
     known: Mapping[str, str]
-    has_range: bool
+    knew_range: bool
+    range: tuple[float, float] | None
     result: Mapping[str, Any] | None
     count: int
     problem: str | None
@@ -180,11 +182,9 @@ class FoundStudy:
     @property
     def good(self) -> tuple[float, float] | None:
         """The range of good LRs, where it is known."""
-        ends = self.result if self.is_range else (self.result or {}).get("range")
-        if not isinstance(ends, Mapping):
-            return None
-        low, high = number_of(ends, "low"), number_of(ends, "high")
-        return None if low is None or high is None or not 0 < low <= high else (low, high)
+        if self.result is None:
+            return self.range
+        return _range_in(self.result if self.is_range else self.result.get("range"))
 
     @property
     def budget(self) -> int | None:
@@ -279,7 +279,7 @@ class FoundStudy:
         length = number_of(self.plan, "max_iter") or 0
         interval = number_of(self.plan, "test_interval") or 1
         short = training.iteration <= max(2 * interval, RANGE_SHARE * length + interval)
-        tried = self.has_range or training.policy in self.known
+        tried = self.knew_range or training.policy in self.known
         if training.policy.startswith("FIX(") and short and not tried:
             return RANGE_TEST
         return SEARCH
@@ -415,6 +415,16 @@ def number_of(values: Mapping[str, Any], name: str) -> float | None:
     return value if is_finite(value) else None
 
 
+def _range_in(ends: Any) -> tuple[float, float] | None:
+    """The lowest and the highest LR of a range in JSON; None where it is none."""
+    if isinstance(ends, list):  # what the study began with
+        ends = dict(zip(("low", "high"), ends))
+    if not isinstance(ends, Mapping):
+        return None
+    low, high = number_of(ends, "low"), number_of(ends, "high")
+    return None if low is None or high is None or not 0 < low <= high else (low, high)
+
+
 def _readable(path: Path, root: Path) -> FoundStudy | None:
     """A study; None where nothing can be said of its folder, whatever that holds."""
     try:
@@ -427,13 +437,14 @@ def _readable(path: Path, root: Path) -> FoundStudy | None:
 def _study(path: Path, root: Path) -> FoundStudy:
     plan: Mapping[str, Any] = {}
     known: dict[str, str] = {}
-    has_range = False
+    knew_range, good = False, None
     problems = []
     try:
         content = read_object(path / folder.FILE)
         plan = object_of(content["plan"])
         experience = content.get("experience", {})
-        has_range = experience.get("range") is not None
+        knew_range = experience.get("range") is not None
+        good = _range_in(content.get("range")) or _range_in(experience.get("range"))
         known = {str(policy): str(why) for policy, why in experience.get("policies", [])}
     except Exception as error:
         problems.append(f"{folder.FILE}: {reason(error)}")
@@ -454,7 +465,8 @@ def _study(path: Path, root: Path) -> FoundStudy:
         name=name_of(path, root),
         plan=plan,
         known=known,
-        has_range=has_range,
+        knew_range=knew_range,
+        range=good,
         result=result,
         count=len(trainings),
         problem="; ".join(problems) or None,

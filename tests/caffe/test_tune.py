@@ -58,8 +58,17 @@ def tuned(workspace: Workspace, *args: str, folder: str = "study") -> Done:
     assert verdict["text"][1:] in (workspace.path / folder / "report.md").read_text()
     command = done.out.splitlines()[-1]
     assert command.startswith("python -m lrbench_caffe.train solver.prototxt ")
+    _the_range_is_in_study_json(workspace.path / folder)
     assert ("--lr" in command) != verdict["keep_own"]
     return done
+
+
+def _the_range_is_in_study_json(study: Path) -> None:
+    """As result.json has it, where the study found it, for pages that show the study before its end."""
+    known = json.loads((study / "result.json").read_text())["range"]
+    found = json.loads((study / "study.json").read_text()).get("range")
+    assert (known.pop("source") == "range test") == (found is not None)
+    assert found in (None, known)
 
 
 def runs(study: Path) -> dict[str, Run]:

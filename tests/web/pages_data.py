@@ -62,6 +62,9 @@ def write_studies(runs: Path) -> None:
     """A tuning that goes on, a range test that has ended, and one whose files are damaged."""
     tuning = runs / "tune-digits"
     _study(tuning, functions=["FIX", "TRI"], budget=1000)
+    kept = json.loads((tuning / "study.json").read_text())
+    kept["range"] = {"low": 0.01, "high": 0.1, "best": 0.1}
+    (tuning / "study.json").write_text(json.dumps(kept))
     for n, k0 in enumerate((0.1, 0.01, 0.001)):
         write_training(tuning, f"fix-{n}", f"FIX(k0={k0})", [(10, 30.0 + n), (20, 60.0 + n)])
     for n, k1 in enumerate((0.02, 0.05, 0.1, 0.2, 0.4, 0.8)):

@@ -515,6 +515,7 @@ def test_a_tuning_has_its_progress_and_what_each_candidate_got(visitor):
     page = visitor.get(study(visitor, "tune-digits")).text
     # Three trainings of 20 iterations, six of 40.
     assert "300; budget 1,000 (30 %)" in text(page)
+    assert "The band is the range of good LRs: 0.01 to 0.1." in text(page)
     assert "Best so far 95.00 %" in text(page)
     importance, trainings = tables(page)
     best = trainings[0]
@@ -534,11 +535,30 @@ def test_a_tuning_whose_range_was_given_made_no_range_test(tmp_path):
     file = tmp_path / "tune-digits" / "study.json"
     content = json.loads(file.read_text())
     content["experience"]["range"] = [0.001, 0.1, 0.01, None]
+    del content["range"]  # that of a range test
     file.write_text(json.dumps(content))
     folders = StudyFolders([tmp_path])
     (found,) = [study for study in folders.studies() if study.name.endswith("tune-digits")]
     trainings, _ = folders.trainings(found)
     assert len(trainings) == 9 and {found.stage(one) for one in trainings} == {SEARCH}
+    assert found.good == (0.001, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("told", "good"),
+    [
+        ({"low": 0.01, "high": 0.1, "best": 0.05}, (0.01, 0.1)),
+        ({"low": 0.1, "high": 0.01}, None),
+        (MARKUP, None),
+        (None, None),
+    ],
+)
+def test_the_range_of_a_tuning_is_known_before_it_has_ended(tmp_path, told, good):
+    write_studies(tmp_path)
+    file = tmp_path / "tune-digits" / "study.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "range": told}))
+    (found,) = [s for s in StudyFolders([tmp_path]).studies() if s.name == "tune-digits"]
+    assert (found.result, found.good) == (None, good)
 
 
 def test_a_training_that_goes_on_is_as_far_as_its_last_test(tmp_path):
